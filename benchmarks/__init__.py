@@ -1,0 +1,1 @@
+"""The ruler: data sets, metrics, classical codecs, results, tables, figures."""

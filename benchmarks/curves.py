@@ -1,0 +1,233 @@
+"""Rate-distortion curves: from measured cells, and from other people's published numbers.
+
+A curve never mixes rate kinds, devices, seeds, image sets or kinds of weights: each makes another curve.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from types import EllipsisType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks import atomic
+from benchmarks.store import CellResult, Store, StoreError, file_name
+from core.codec import TesseraError
+from core.registry import unknown
+
+PUBLISHED = Path(__file__).resolve().parents[1] / "results" / "published"
+PER_IMAGE = ("image", "point", "bpp", "psnr", "ms_ssim", "ms_ssim_db")
+PLAIN = {"rate": "file", "device": "cpu", "seed": 0}  # what a label need not say
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """One line of a figure.
+
+    ``points`` has a row per operating point, sorted by bpp: point, bpp and whichever of psnr, ms_ssim, ms_ssim_db, bpd,
+    encode_s, ... there are (averages over images; 'nan' where a source has none). ``cells`` are the keys in the same
+    order (empty for published curves). ``images`` has a row per image and point, or is None.
+    ``reference`` is the citation or the checkpoints; ``subset`` says that the images are not the whole data set.
+    """
+
+    label: str
+    method: str
+    dataset: str
+    title: str
+    source: str  # 'measured' or 'published'
+    reference: str
+    points: pd.DataFrame
+    cells: tuple[str, ...] = ()
+    images: pd.DataFrame | None = field(default=None, repr=False)
+    subset: bool = False
+    lossless: bool = False
+
+
+def measured(
+    store: Store,
+    dataset: str | None = None,
+    methods: Collection[str] | None = None,
+    limit: int | EllipsisType | None = ...,
+) -> list[Curve]:
+    """The curves of the store's cells, sorted by data set, title and label.
+
+    ``dataset`` and ``methods`` select; ``limit`` selects cells measured with that limit (None: without one). Of two
+    cells of one point (made with different checkpoints) the one measured last is used.
+    """
+    wanted: dict[str, Any] = {} if dataset is None else {"dataset": dataset}
+    wanted |= {} if methods is None else {"method": list(methods)}
+    wanted |= {} if limit is ... else {"limit": limit}
+    groups: dict[str, list[CellResult]] = defaultdict(list)
+    for result in store.cells(**wanted):
+        groups[_identity(result)].append(result)
+    labels = _labels([group[0] for group in groups.values()])
+    curves = [_curve(label, group) for label, group in zip(labels, groups.values(), strict=True)]
+    return sorted(curves, key=lambda c: (c.dataset, c.title, c.label, c.cells))
+
+
+def _identity(result: CellResult) -> str:
+    """What all cells of one curve share: everything but the point and its checkpoint."""
+    shared = asdict(result.cell)
+    del shared["point"], shared["checkpoint"]
+    about = {name: result.about.get(name, "") for name in ("legend", "data_fingerprint", "title")}
+    return json.dumps([shared, about], sort_keys=True)
+
+
+def _labels(firsts: Sequence[CellResult]) -> list[str]:
+    """Labels that differ within a data set: the variant, and whatever else tells two curves apart."""
+    labels = [_label(result) for result in firsts]
+    twins: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for i, (label, result) in enumerate(zip(labels, firsts, strict=True)):
+        twins[label, result.cell.dataset].append(i)
+    for indices in (found for found in twins.values() if len(found) > 1):
+        facts = [_facts(firsts[i]) for i in indices]
+        names = [n for n in sorted({n for f in facts for n in f}) if len({str(f.get(n)) for f in facts}) > 1]
+        if "title" in names:  # says the split and the data already
+            names = [n for n in names if n not in ("split", "data")]
+        for i, fact in zip(indices, facts, strict=True):
+            whole = names == ["title"] and not firsts[i].about.get("subset")
+            said = ", ".join(str(fact[n]) if n == "title" else f"{n} {fact[n]}" for n in names if n in fact)
+            labels[i] += "" if whole else f" [{said}]"
+    return labels
+
+
+def _label(result: CellResult) -> str:
+    said = [str(result.about["legend"])] if result.about.get("legend") else []
+    said += [f"{k} {v}" for k in PLAIN if (v := getattr(result.cell, k)) != PLAIN[k]]
+    return f"{result.label} [{', '.join(said)}]" if said else result.label
+
+
+def _facts(result: CellResult) -> dict[str, Any]:
+    """What can tell curves of one label apart (a default that changed between two runs, other images)."""
+    about = result.about
+    data = str(about.get("data_fingerprint", ""))[:6]
+    return {"title": about.get("title", ""), "split": result.cell.split, "data": data, **result.cell.variant}
+
+
+def _curve(label: str, group: Sequence[CellResult]) -> Curve:
+    latest = {json.dumps(r.cell.point): r for r in sorted(group, key=lambda r: (_started(r), r.key))}
+    chosen = sorted(latest.values(), key=lambda r: (r.means.get("bpp", math.nan), str(r.cell.point)))
+    first, about = chosen[0], chosen[0].about
+    dropped = len(group) - len(chosen)
+    return Curve(
+        label=label,
+        method=first.cell.method,
+        dataset=first.cell.dataset,
+        title=str(about.get("title", first.cell.dataset)),
+        source="measured",
+        reference=_reference(chosen) + (f" ({dropped} older cells left out)" if dropped else ""),
+        points=pd.DataFrame([{"point": r.cell.point, **r.means} for r in chosen]),
+        cells=tuple(r.key for r in chosen),
+        images=pd.concat([_per_image(r) for r in chosen], ignore_index=True),
+        subset=bool(about.get("subset")),
+        lossless=bool(about.get("lossless")),
+    )
+
+
+def _started(result: CellResult) -> str:
+    return str(result.provenance.get("started", ""))
+
+
+def _reference(results: Sequence[CellResult]) -> str:
+    checkpoints = list(dict.fromkeys(r.cell.checkpoint for r in results if r.cell.checkpoint))
+    return f"checkpoint {', '.join(checkpoints)}" if checkpoints else str(results[0].about.get("method_note", ""))
+
+
+def _per_image(result: CellResult) -> pd.DataFrame:
+    frame = result.images
+    frame.insert(1, "point", [result.cell.point] * len(frame))
+    return frame[[name for name in PER_IMAGE if name in frame]]
+
+
+def published(dataset: str, names: Collection[str] | None = None, folder: Path = PUBLISHED) -> list[Curve]:
+    """Published curves of a data set (all, or those named, in that order); an unknown name raises UnknownName.
+
+    MS-SSIM in dB is that of the published mean MS-SSIM, which is lower than the mean over images of MS-SSIM in dB.
+    """
+    known = {entry["name"]: entry for entry in _documents(folder, "curves") if entry["dataset"] == dataset}
+    for name in names or ():
+        if name not in known:
+            raise unknown(f"published curve of {dataset}", name, known)
+    return [_published_curve(known[name]) for name in (known if names is None else names)]
+
+
+def published_lossless(folder: Path = PUBLISHED) -> list[dict[str, Any]]:
+    """Published bits per dimension: entries with name, title, kind, bpd (a mapping from data set) and source."""
+    return _documents(folder, "lossless")
+
+
+@cache
+def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return document
+    except (OSError, ValueError) as error:
+        raise StoreError(f"the published numbers in {path} cannot be read ({error}): restore the file.") from error
+
+
+def _documents(folder: Path, part: str) -> list[dict[str, Any]]:
+    documents = [_parsed(path) for path in sorted(folder.glob("*.json"))]
+    return [{**entry, "source": d["source"]} for d in documents for entry in d.get(part, [])]
+
+
+def _published_curve(entry: Mapping[str, Any]) -> Curve:
+    points = pd.DataFrame(entry["points"])
+    points = points.astype({str(name): float for name in points if name != "point"})
+    if "ms_ssim" in points and "ms_ssim_db" not in points:
+        points["ms_ssim_db"] = -10 * np.log10(1 - points["ms_ssim"])
+    return Curve(
+        label=entry["name"],
+        method=entry["name"],
+        dataset=entry["dataset"],
+        title=entry["title"],
+        source="published",
+        reference=f"{entry['reference']} {entry['source']}",
+        points=points.sort_values("bpp", ignore_index=True),
+    )
+
+
+def export(curves: Iterable[Curve], folder: str | Path = Path("results/curves")) -> list[Path]:
+    """Write the points of all curves as tidy CSV, one file per data set; returns the paths."""
+    frames: dict[str, list[pd.DataFrame]] = defaultdict(list)
+    for curve in curves:
+        frames[curve.dataset].append(_tidy(curve))
+    paths = []
+    for dataset in sorted(frames):
+        path = Path(folder) / f"{file_name(dataset)}.csv"
+        text = pd.concat(frames[dataset], ignore_index=True).to_csv(index=False, lineterminator="\n")
+        try:
+            atomic.write_text(path, text)
+        except OSError as error:
+            raise StoreError(f"cannot write {path}: {error.strerror or error}; choose another folder.") from error
+        paths.append(path)
+    return paths
+
+
+def _tidy(curve: Curve) -> pd.DataFrame:
+    facts = {name: getattr(curve, name) for name in ("label", "method", "dataset", "title", "source", "reference")}
+    frame = pd.DataFrame({**facts, "cell": list(curve.cells) or [""] * len(curve.points)}, index=curve.points.index)
+    return pd.concat([frame, curve.points], axis=1)
+
+
+def find(curves: Iterable[Curve], label: str) -> Curve:
+    """The curve with that label; UnknownName with the nearest labels when there is none."""
+    known = {curve.label: curve for curve in curves}
+    if label not in known:
+        raise unknown("curve", label, known)
+    return known[label]
+
+
+def of_mean(curve: Curve) -> Curve:
+    """The curve with MS-SSIM in dB recomputed from its mean MS-SSIM, as published curves have it."""
+    if "ms_ssim" not in curve.points:
+        raise TesseraError(f"the curve {curve.label} has no linear MS-SSIM to compare with published numbers.")
+    db = -10 * np.log10(1 - curve.points["ms_ssim"].where(curve.points["ms_ssim"] < 1))
+    return replace(curve, points=curve.points.assign(ms_ssim_db=db))

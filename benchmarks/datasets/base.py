@@ -1,0 +1,205 @@
+"""What a data set is: a function that finds images, and the facts that every table must carry about them.
+
+A data set is one decorated function in one file of this folder::
+
+    @dataset("tecnick", splits={"test": Split(100)}, license="...", manual="...")
+    def tecnick(folder: Path, split: str) -> Found | None:
+        return found(image_files(folder))    # None where there is nothing
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+from core.codec import Image, TesseraError
+from core.registry import Registry
+
+
+class MissingData(TesseraError):
+    """Images that are not here: the text says what, where it was looked for, and the command that gets it."""
+
+
+@dataclass(frozen=True)
+class NamedImage:
+    """One image, read when asked: ``data`` gives its stored bytes, ``decode`` makes them an image."""
+
+    name: str
+    data: Callable[[], bytes] = field(repr=False)
+    decode: Callable[[bytes], Image] = field(repr=False)
+
+    def read(self) -> Image:
+        """The image, uint8 (H, W, C); raises ``core.images.ImageError`` when its file is broken."""
+        return self.decode(self.data())
+
+    def sha256(self) -> str:
+        """Hex digest of the stored bytes: the file's, or the samples' where a set is one array."""
+        return hashlib.sha256(self.data()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """The images of one split, lazily read, with what may be claimed about them.
+
+    ``title`` is the wording for every table and legend ('cifar10, first 1000 test'); ``subset`` tells that it is not
+    the complete official split; ``private`` that its pictures must never be stored or published; ``overlaps`` names
+    data sets that show the same pictures in another size, which no pixel fingerprint can notice; ``broken`` has one
+    sentence for each unusable file that was left out.
+    """
+
+    name: str
+    split: str
+    title: str
+    images: tuple[NamedImage, ...] = field(repr=False)
+    subset: bool
+    license: str
+    trainable: bool = False
+    private: bool = False
+    note: str = ""
+    overlaps: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[NamedImage]:
+        return iter(self.images)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the digests and names of the images, in order: one hash that verifies the set."""
+        return fingerprint(self.images)
+
+    def checked(self) -> ImageSet:
+        """The same set after every image was decoded once: broken ones are moved to ``broken``."""
+        good, broken = [], list(self.broken)
+        for image in self.images:
+            try:
+                image.read()
+                good.append(image)
+            except TesseraError as error:
+                broken.append(str(error))
+        lost = len(self.images) - len(good)
+        if not lost:
+            return self
+        title = f"{self.title}, {lost} broken left out"
+        return replace(self, title=title, images=tuple(good), subset=True, broken=tuple(broken))
+
+
+def fingerprint(images: tuple[NamedImage, ...]) -> str:
+    """SHA-256 over lines 'digest  name', as ``sha256sum`` prints them."""
+    lines = "".join(f"{image.sha256()}  {image.name}\n" for image in images)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a data set's function found, with a ``title`` if these are not the first ones of the official split."""
+
+    images: tuple[NamedImage, ...]
+    title: str = ""
+    note: str = ""
+    broken: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Split:
+    """The official split: its number of images (0: unknown) and, where known, the fingerprint of the complete set."""
+
+    count: int = 0
+    trainable: bool = False
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file that ``experiments.prepare`` can fetch for the given splits.
+
+    ``members`` is a pattern of the archive's members (``valid/*.png``) that go, without their folders, to ``into``
+    below the data set's folder; with no pattern the file is kept there as it is.
+    """
+
+    url: str
+    sha256: str = ""
+    size: int = 0
+    name: str = ""  # of the file; empty: the last part of the URL
+    splits: tuple[str, ...] = ()  # empty: all
+    members: str = ""
+    into: str = "."
+
+    @property
+    def file(self) -> str:
+        """The file's name, also looked for in DATA_ROOT/downloads/manual."""
+        return self.name or self.url.rpartition("/")[2]
+
+
+Finder = Callable[[Path, str], "Found | None"]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A registered data set; ``open_dataset`` turns it into an ``ImageSet``."""
+
+    name: str
+    find: Finder
+    splits: Mapping[str, Split]
+    license: str
+    default: tuple[str, ...]  # splits tried in order when none is named; the decorator's default is the first one
+    folder: str  # below the data root; the decorator's default is the name
+    downloads: tuple[Download, ...] = ()
+    manual: str = ""  # a sentence for what cannot be downloaded by a program
+    private: bool = False
+    overlaps: tuple[str, ...] = ()
+    embedded: bool = False  # needs no data root
+    argument: str = ""  # what follows the colon in the name ('PATH' in folder:PATH); such a set has no folder
+    roots: Callable[[], list[Path]] = list  # further data roots
+
+    def title(self, split: str, number: int, whole: bool) -> str:
+        """'cifar10 test' for a complete split, 'cifar10, first 9 test' for its beginning, 'kodak' for the only one."""
+        name = self.name if whole else f"{self.name}, first {number}"
+        return name if len(self.splits) == 1 else f"{name} {split}"
+
+
+DATASETS: Registry[Dataset] = Registry("data set")
+
+
+def dataset(
+    name: str,
+    *,
+    splits: Mapping[str, Split],
+    license: str,
+    default: tuple[str, ...] = (),
+    folder: str = "",
+    downloads: tuple[Download, ...] = (),
+    manual: str = "",
+    private: bool = False,
+    overlaps: tuple[str, ...] = (),
+    embedded: bool = False,
+    argument: str = "",
+    roots: Callable[[], list[Path]] = list,
+) -> Callable[[Finder], Finder]:
+    """Decorator: register a function (folder, split) -> Found | None as the data set ``name`` (see ``Dataset``)."""
+
+    def add(find: Finder) -> Finder:
+        facts = Dataset(
+            name,
+            find,
+            splits,
+            license,
+            default or tuple(splits)[:1],
+            folder or name,
+            downloads,
+            manual,
+            private,
+            overlaps,
+            embedded,
+            argument,
+            roots,
+        )
+        DATASETS.register(name)(facts)
+        return find
+
+    return add

@@ -1,0 +1,31 @@
+"""FFHQ: faces from Flickr (Karras et al., 2019) at 128x128, 1024x1024, and some at 256x256."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.datasets.base import Found, Split, dataset
+from benchmarks.datasets.files import found, image_files
+
+OFFICIAL = {"thumbnails128": "thumbnails128x128", "images1024": "images1024x1024"}
+
+
+@dataset(
+    "ffhq",
+    splits={"thumbnails128": Split(70000), "images1024": Split(70000), "images256": Split()},
+    default=("thumbnails128",),
+    license=(
+        "pictures CC BY 2.0, CC BY-NC 2.0, Public Domain, CC0 or U.S. Government Works by their Flickr authors; "
+        "data set CC BY-NC-SA 4.0 by NVIDIA, non-commercial"
+    ),
+    manual=(
+        "github.com/NVlabs/ffhq-dataset gives it with download_ffhq.py (--thumbs or --images); move thumbnails128x128 "
+        "or images1024x1024 into the ffhq folder of the data root"
+    ),
+)
+def ffhq(folder: Path, split: str) -> Found | None:
+    """The official folders (thousands below thumbnails128x128 or images1024x1024), or flat ones named as the split."""
+    if split == "images256":
+        images = image_files(folder / split)
+        return found(images, f"ffhq, {len(images)} images downsampled to 256x256 by others")
+    return found(image_files(folder / OFFICIAL[split], "**/*") or image_files(folder / split, "**/*"))

@@ -1,0 +1,215 @@
+"""Images inside folders, archives and arrays, as ``NamedImage`` tuples in a fixed order.
+
+Every function answers an empty tuple where there is nothing, so that finders can try one layout after another.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import re
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Mapping
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.datasets.base import Found, NamedImage
+from core.codec import Image, TesseraError
+from core.images import decode_image
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm", ".gif"})
+Array = NDArray[np.uint8]
+
+
+class DataError(TesseraError):
+    """A data file that is here but cannot be used; the text names it and says what to do."""
+
+
+def found(images: tuple[NamedImage, ...], title: str = "", note: str = "") -> Found | None:
+    """``Found`` for images, or None where there are none."""
+    return Found(images, title, note) if images else None
+
+
+def is_image(name: str) -> bool:
+    """Whether a file's name looks like an image; hidden files and macOS resource forks do not."""
+    path = Path(name)
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and "__MACOSX" not in path.parts
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """Sorting key that puts 2.png before 10.png."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def labels(paths: list[str]) -> list[str]:
+    """Short unique names without slashes for relative paths: without suffixes where that suffices, else numbered."""
+    whole = [path.replace("/", "-") for path in paths]
+    bare = [name.rpartition(".")[0] for name in whole]
+    for names in (bare, whole):
+        if len(set(names)) == len(names):
+            return names
+    return [f"{i:05d}-{name}" for i, name in enumerate(whole)]
+
+
+def image_files(folder: Path, pattern: str = "*") -> tuple[NamedImage, ...]:
+    """The image files of a folder that match a glob pattern (``**/*`` descends), in natural order of their names."""
+    if not folder.is_dir():
+        return ()
+    paths = [p.relative_to(folder).as_posix() for p in folder.glob(pattern) if is_image(p.name) and p.is_file()]
+    paths.sort(key=natural)
+    return tuple(file_image(folder / path, name) for path, name in zip(paths, labels(paths), strict=True))
+
+
+def file_image(path: Path, name: str) -> NamedImage:
+    """The image in one file, under a name."""
+    return NamedImage(name, partial(_file_bytes, path), partial(_decode, str(path)))
+
+
+def verified(images: tuple[NamedImage, ...], digests: Mapping[str, str]) -> Found | None:
+    """The images whose file has the published SHA-256; the others are reported as broken."""
+    good, broken = [], []
+    for image in images:
+        if image.sha256() == digests.get(image.name):
+            good.append(image)
+        else:
+            broken.append(f"{image.name} is not the published file (its SHA-256 differs); delete it and prepare again.")
+    return Found(tuple(good), broken=tuple(broken)) if images else None
+
+
+def zip_images(path: Path) -> tuple[NamedImage, ...]:
+    """The images of a zip archive, read member by member."""
+    if not path.is_file():
+        return ()
+    members = sorted((n for n in _open_zip(path, os.getpid()).namelist() if is_image(n)), key=natural)
+    names = labels([Path(member).name for member in members])
+    return tuple(
+        NamedImage(name, partial(_zip_bytes, path, member), partial(_decode, f"{path}:{member}"))
+        for name, member in zip(names, members, strict=True)
+    )
+
+
+def tar_images(path: Path) -> tuple[NamedImage, ...]:
+    """The images of an uncompressed tar archive, read in place after one pass over its headers."""
+    if not path.is_file():
+        return ()
+    try:
+        with tarfile.open(path, "r:") as archive:
+            members = {m.name: (m.offset_data, m.size) for m in archive if m.isfile() and is_image(m.name)}
+    except (tarfile.TarError, OSError) as error:
+        raise DataError(f"{path} is not a readable tar file ({error}); delete it and prepare again.") from error
+    order = sorted(members, key=natural)
+    names = labels([Path(member).name for member in order])
+    return tuple(
+        NamedImage(name, partial(_span_bytes, path, *members[member]), partial(_decode, f"{path}:{member}"))
+        for name, member in zip(names, order, strict=True)
+    )
+
+
+def array_images(images: Array, prefix: str, names: NDArray[np.str_] | None = None) -> tuple[NamedImage, ...]:
+    """One image for each entry of (N, H, W, C): 'prefix-00000', ..., or the given names."""
+    decode = partial(_from_samples, images.shape[1:])
+    given = [f"{prefix}-{i:05d}" for i in range(len(images))] if names is None else labels([str(n) for n in names])
+    return tuple(NamedImage(name, image.tobytes, decode) for name, image in zip(given, images, strict=True))
+
+
+@lru_cache(maxsize=4)
+def npz_array(path: Path, key: str = "images") -> Array:
+    """A uint8 array (N, H, W, C) of an .npz file, read once."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            images: Array = archive[key]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} has no readable array '{key}' ({error}); replace the file.") from error
+    return _expect(path, images)
+
+
+@lru_cache(maxsize=4)
+def idx_array(path: Path) -> Array:
+    """A uint8 array (N, H, W, 1) of an idx3-ubyte file, gzipped or not, read once.
+
+    Format: two zero bytes, type 8, three dimensions, their sizes as big-endian uint32, then the samples.
+    """
+    data = _gunzip(path) if path.suffix == ".gz" else _file_bytes(path)
+    if data[:4] != b"\x00\x00\x08\x03" or len(data) < 16:
+        raise DataError(f"{path} is not an idx file of images; delete it and prepare again.")
+    shape = tuple(int(n) for n in np.frombuffer(data, ">u4", 3, 4))
+    if len(data) - 16 != int(np.prod(shape, dtype=np.uint64)):
+        raise DataError(f"{path} holds {len(data) - 16} samples, not {shape}; delete it and prepare again.")
+    return _expect(path, np.frombuffer(data, np.uint8, offset=16).reshape(*shape, 1))
+
+
+@lru_cache(maxsize=4)
+def cifar_array(*paths: Path) -> Array:
+    """A uint8 array (N, 32, 32, 3) of CIFAR-10 binary files, read once.
+
+    Format: records of one label byte and 3072 samples, channel after channel, each row by row.
+    """
+    parts = []
+    for path in paths:
+        data = np.frombuffer(_file_bytes(path), np.uint8)
+        if data.size == 0 or data.size % 3073:
+            raise DataError(f"{path} has {data.size} bytes, not records of 3073; delete it and prepare again.")
+        parts.append(data.reshape(-1, 3073)[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+    return np.ascontiguousarray(np.concatenate(parts))
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file of any size."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _expect(path: Path, images: Array) -> Array:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or images.size == 0:
+        raise DataError(f"{path} holds {images.dtype} {images.shape}, not uint8 (N, H, W, 1 or 3); replace the file.")
+    return images
+
+
+def _decode(name: str, data: bytes) -> Image:
+    return decode_image(data, name)
+
+
+def _from_samples(shape: tuple[int, int, int], data: bytes) -> Image:
+    return np.frombuffer(data, np.uint8).reshape(shape).copy()  # writable, as torch wants it
+
+
+def _file_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error}); check the file.") from error
+
+
+def _span_bytes(path: Path, start: int, size: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(size)
+
+
+def _zip_bytes(path: Path, member: str) -> bytes:
+    try:
+        return _open_zip(path, os.getpid()).read(member)
+    except (zipfile.BadZipFile, zlib.error, OSError) as error:
+        raise DataError(f"{path}:{member} is damaged ({error}); delete the archive and prepare again.") from error
+
+
+@lru_cache(maxsize=2)
+def _open_zip(path: Path, process: int) -> zipfile.ZipFile:
+    """An archive stays open, once for each process: forked readers must not share one file position."""
+    try:
+        return zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise DataError(f"{path} is not a readable zip file ({error}); delete it and prepare again.") from error
+
+
+def _gunzip(path: Path) -> bytes:
+    try:
+        return gzip.decompress(_file_bytes(path))
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} is not a complete gzip file ({error}); delete it and prepare again.") from error

@@ -1,0 +1,232 @@
+"""Figures as data: what is drawn, not how.
+
+A ``Figure`` holds axes with units and series of points. ``benchmarks/paper.py`` draws it as PDF and PNG,
+``benchmarks/web.py`` puts the same one on a page, so paper and page can never disagree.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from benchmarks.bd import BDResult
+    from benchmarks.curves import Curve
+
+Value = float | int | str | bool | None
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis: the column it shows, what a reader calls it, and its unit ('' when it has none)."""
+
+    column: str
+    label: str
+    unit: str = ""
+
+    @property
+    def text(self) -> str:
+        """The words beside the axis, e.g. 'PSNR [dB]'."""
+        return f"{self.label} [{self.unit}]" if self.unit else self.label
+
+
+RATE = Axis("bpp", "rate", "bits per pixel")
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line (or one bar per entry): equally long ``x`` and ``y``, finite numbers.
+
+    ``style`` is a small integer that a renderer turns into colour and marker; the same label has the same style in
+    every figure made from the same curves. ``rows`` are the full result rows behind the points, ``cells`` their keys
+    in the store (empty for published numbers); ``low`` and ``high`` bound an interval around x where there is one.
+    """
+
+    label: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    source: str  # 'measured' or 'published'
+    style: int
+    names: tuple[str, ...] = ()  # the bars' names, or the points' settings
+    cells: tuple[str, ...] = ()
+    rows: tuple[Mapping[str, Value], ...] = ()
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    reference: str = ""  # checkpoint or citation
+
+    @property
+    def legend(self) -> str:
+        """The label, with 'published' where the numbers are other people's."""
+        return f"{self.label} (published)" if self.source == "published" else self.label
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A titled set of series on two axes. ``kind`` is 'line' (y over x) or 'bar' (horizontal bars of length x)."""
+
+    name: str  # file stem
+    title: str
+    x: Axis
+    y: Axis
+    series: tuple[Series, ...]
+    kind: str = "line"
+    notes: tuple[str, ...] = ()
+
+    @property
+    def window(self) -> tuple[float, float, float, float] | None:
+        """Left, right, bottom and top of a line figure: the measured curves' rates, with a little air.
+
+        Published curves may run far beyond; they set the window only where nothing is measured. None when empty.
+        """
+        leading = [s for s in self.series if s.source == "measured"] or list(self.series)
+        if not leading:
+            return None
+        right = 1.04 * max(max(s.x) for s in leading) or 1.0
+        seen = [y for s in self.series for x, y in zip(s.x, s.y, strict=True) if x <= right]
+        air = 0.04 * ((max(seen) - min(seen)) or 1.0)
+        return 0.0, right, min(seen) - air, max(seen) + air
+
+
+def metric_axis(metric: str) -> Axis:
+    """The axis of a registered metric: 'psnr' -> PSNR [dB], 'ms_ssim_db' -> MS-SSIM [dB]."""
+    from benchmarks.metrics import METRICS
+
+    return Axis(metric, metric.removesuffix("_db").replace("_", "-").upper(), METRICS[metric].unit)
+
+
+def slug(text: str) -> str:
+    """Text as a part of a file name: letters, digits, dots and dashes; anything else becomes one underscore."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", text).strip("_.") or "unnamed"
+
+
+def styles(curves: Iterable[Curve]) -> dict[str, int]:
+    """A style number per label: measured curves first, each in order of first appearance."""
+    ordered = sorted(curves, key=lambda c: c.source != "measured")
+    return {label: i for i, label in enumerate(dict.fromkeys(_identity(c) for c in ordered))}
+
+
+def rd_figure(
+    curves: Sequence[Curve], metric: str = "psnr", dataset: str | None = None, name: str | None = None
+) -> Figure:
+    """Rate-distortion figure of the curves of one data set (all must be of one when ``dataset`` is None).
+
+    ``name`` replaces the data set in the file name.
+
+    Lossless curves and points without a finite rate and metric are left out; a measured curve without any point left
+    is named in the notes. Raises ValueError for curves of several data sets.
+    """
+    shown = [c for c in curves if (dataset is None or c.dataset == dataset) and not c.lossless]
+    if len(names := {c.dataset for c in shown}) > 1:
+        raise ValueError(f"one figure shows one data set, not {', '.join(sorted(names))}")
+    style = styles(curves)
+    series = [_series(c, c.points, c.cells, metric, style[_identity(c)]) for c in shown]
+    known = dataset or (shown[0].dataset if shown else "empty")
+    return _line_figure(f"rd_{slug(name or known)}_{metric}", _title(shown, known), metric, series)
+
+
+def image_figure(curves: Sequence[Curve], image: str, metric: str = "psnr") -> Figure:
+    """Rate-distortion figure of a single image, from the per-image rows of measured curves of one data set."""
+    style, series = styles(curves), []
+    for curve in curves:
+        if curve.images is not None:
+            rows = curve.images[curve.images["image"] == image].sort_values("bpp")
+            keys = {str(p): key for p, key in zip(curve.points["point"], curve.cells, strict=False)}
+            cells = tuple(keys.get(str(p), "") for p in rows["point"])
+            series.append(_series(curve, rows, cells, metric, style[_identity(curve)]))
+    dataset = curves[0].dataset if curves else "empty"
+    title = f"{_title(curves, dataset)}: {image}"
+    return _line_figure(f"rd_{slug(dataset)}_{slug(image)}_{metric}", title, metric, series)
+
+
+def bd_figure(results: Mapping[str, BDResult], anchor: str, metric: str, dataset: str, title: str) -> Figure:
+    """Bar figure of BD-rates against ``anchor``, best first, with bootstrap intervals where there are any.
+
+    Curves without overlap have no number and are named in the notes.
+    """
+    found = {k: r for k, r in results.items() if r.overlap and math.isfinite(r.rate_percent)}
+    order = sorted(found, key=lambda k: found[k].rate_percent)
+    bounds = [found[k].interval or (found[k].rate_percent,) * 2 for k in order]
+    bars = Series(
+        label=f"against {anchor}",
+        x=tuple(found[k].rate_percent for k in order),
+        y=tuple(float(i) for i in range(len(order))),
+        source="measured",
+        style=0,
+        names=tuple(order),
+        low=tuple(float(b[0]) for b in bounds),
+        high=tuple(float(b[1]) for b in bounds),
+    )
+    axis = metric_axis(metric)
+    lost = sorted(set(results) - set(found))
+    return Figure(
+        name=f"bd_{slug(dataset)}_{metric}_{slug(anchor)}",
+        title=f"{title}: rate against {anchor} at equal {axis.label}",
+        x=Axis("rate_percent", "BD-rate, left is better", "%"),
+        y=Axis("test", "curve"),
+        series=(bars,) if order else (),
+        kind="bar",
+        notes=(f"no overlap with {anchor}: {', '.join(lost)}",) if lost else (),
+    )
+
+
+def _identity(curve: Curve) -> str:
+    """What makes a curve the same one in another figure: a published 'jpeg' is not the measured 'jpeg'."""
+    return f"{curve.source}:{curve.label}"
+
+
+def _title(curves: Sequence[Curve], name: str) -> str:
+    """The data set's title with its subset wording; measured curves know it best."""
+    titles = [c.title for c in sorted(curves, key=lambda c: c.source != "measured") if c.title]
+    return titles[0] if titles else name
+
+
+def _line_figure(name: str, title: str, metric: str, series: Sequence[Series]) -> Figure:
+    axis, drawn = metric_axis(metric), tuple(s for s in series if s.x)
+    empty = [s.label for s in series if not s.x and s.source == "measured"]
+    notes = [f"without {axis.label}: {', '.join(empty)}"] if drawn and empty else []
+    if metric == "ms_ssim_db" and len({s.source for s in drawn}) > 1:
+        notes.append("dB: measured curves average it over images, published ones take it of the average MS-SSIM")
+    return Figure(name, f"{title}, {axis.label}", RATE, axis, drawn, notes=tuple(notes))
+
+
+def _series(curve: Curve, points: pd.DataFrame, cells: Sequence[str], metric: str, style: int) -> Series:
+    keys = cells if len(cells) == len(points) else ("",) * len(points)
+    rows = [{str(k): plain(v) for k, v in row.items()} for row in points.to_dict("records")]
+    kept = [(row, key) for row, key in zip(rows, keys, strict=True) if _finite(row, "bpp") and _finite(row, metric)]
+    return Series(
+        label=curve.label,
+        x=tuple(_number(row["bpp"]) for row, _ in kept),
+        y=tuple(_number(row[metric]) for row, _ in kept),
+        source=curve.source,
+        style=style,
+        names=tuple(str(row.get("point", "")) for row, _ in kept),
+        cells=tuple(key for _, key in kept),
+        rows=tuple(row for row, _ in kept),
+        reference=curve.reference,
+    )
+
+
+def plain(value: Any) -> Value:
+    """A value as JSON can hold it: NaN and missing become None, infinities the text 'inf', NumPy scalars Python's."""
+    if hasattr(value, "item"):
+        value = value.item()
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if not isinstance(value, float):
+        return str(value)
+    if math.isnan(value):
+        return None
+    return value if math.isfinite(value) else ("inf" if value > 0 else "-inf")
+
+
+def _number(value: Value) -> float:
+    return float(value) if isinstance(value, (int, float)) else math.nan
+
+
+def _finite(row: Mapping[str, Value], column: str) -> bool:
+    return math.isfinite(_number(row.get(column)))

@@ -1,0 +1,49 @@
+"""Lossless methods on a data set: bits per dimension of real files that decode to the same samples.
+
+    python benchmarks/lossless_table.py with dataset=kodak
+    python benchmarks/lossless_table.py with methods=png,jpegxl_lossless dataset=cifar10 limit=100
+
+The table has every lossless cell in the results and the published numbers beside them; the default ``methods`` are all
+classical lossless codecs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from benchmarks.store import Store
+from benchmarks.tables import lossless_table, to_files, to_markdown
+from core.registry import METHODS, discover
+from experiments.evaluate import evaluate, evaluation_config, say
+from experiments.wiring import experiment, guarded, run
+
+ex = experiment(__file__, "lossless_table", evaluation_config, {"smoke": {"limit": 1}})
+ex.add_config({"method": "png", "keep_images": False})
+
+
+def classical() -> list[str]:
+    """The names of all lossless methods that need no weights."""
+    discover()
+    return [name for name, method in METHODS.items() if method.lossless and not method.trains_on]
+
+
+@ex.main
+@guarded
+def table(config: dict[str, Any], sacred_run: Any) -> int:
+    """Measure the lossless methods asked for and print the table."""
+    if not config["methods"] and config["method"] == "png":
+        config = {**config, "methods": classical(), "params": {}}
+    outcome = evaluate(config, str(sacred_run._id or ""))
+    frame = lossless_table(Store(config["results"]))
+    if len(frame):
+        caption = "Lossless methods: bits per dimension (mean over images)."
+        print(to_markdown(frame, caption))
+        for path in to_files(frame, Path(config["results"]) / "tables" / "lossless", caption):
+            print(path)
+    say(outcome)
+    return outcome.code
+
+
+if __name__ == "__main__":
+    run(ex)

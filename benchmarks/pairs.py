@@ -1,0 +1,161 @@
+"""BD comparisons of all pairs of many curves at once, for pages on which the reader chooses the anchor.
+
+The numbers are those of ``bd.bd_rate`` with PCHIP; here pairs of equally many points go through the arithmetic
+together, and resampled curves are computed once for all pairs. Exchanging anchor and test negates the mean difference
+of log rate, so each unordered pair is computed once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.bd import LEVEL, SEED, BDResult, bd_rate, bd_rates, clean
+from benchmarks.curves import Curve, of_mean
+
+Floats = NDArray[np.float64]
+METHOD = "pchip"
+RESAMPLES = 200  # enough for an interval printed to a tenth of a per cent next to its number
+
+
+@dataclass(frozen=True, eq=False)
+class _Ready:
+    """A curve that BD can use: clean points, how many were dropped, and resampled means (resamples, points)."""
+
+    curve: Curve
+    rate: Floats
+    quality: Floats
+    dropped: int
+    names: tuple[str, ...] = ()
+    rates: Floats | None = None
+    qualities: Floats | None = None
+
+
+def all_pairs(
+    curves: Sequence[Curve], metric: str = "psnr", resamples: int = RESAMPLES
+) -> dict[tuple[str, str], BDResult]:
+    """The comparison of every ordered pair (anchor label, test label) of curves of one data set; labels must differ.
+
+    Curves without the metric take no part. Intervals exist for measured curves of the same images; 0 resamples: none.
+    """
+    native = [r for c in curves if metric in c.points and len((r := _ready(c, metric, resamples)).rate)]
+    # Published MS-SSIM in dB is that of the mean MS-SSIM: beside it, measured curves are taken so, too.
+    mean = {id(r): _as_published(r, metric) for r in native}
+    jobs = []
+    for a, t in combinations(native, 2):
+        mixed = metric == "ms_ssim_db" and a.curve.source != t.curve.source
+        jobs.append((mean[id(a)], mean[id(t)]) if mixed else (a, t))
+    found: dict[tuple[str, str], BDResult] = {}
+    for (a, t), rate, quality in zip(jobs, *_averages(jobs), strict=True):
+        result = _result(a, t, rate, quality)
+        found[a.curve.label, t.curve.label] = result
+        found[t.curve.label, a.curve.label] = _exchanged(result)
+    return found
+
+
+def _ready(curve: Curve, metric: str, resamples: int) -> _Ready:
+    rate, quality = curve.points["bpp"].to_numpy(float), curve.points[metric].to_numpy(float)
+    kept = clean(rate, quality)
+    dropped = int(np.sum(~np.isnan(rate + quality))) - len(kept[0])
+    ready = _Ready(curve, *kept, dropped)
+    if curve.images is None or metric not in curve.images or not resamples or len(kept[0]) == 0:
+        return ready
+    points = curve.points["point"].astype(str)[np.isin(rate, kept[0]) & np.isin(quality, kept[1])]
+    frame = curve.images.assign(point=curve.images["point"].astype(str))
+    wide = frame.pivot(index="point", columns="image", values=["bpp", metric]).loc[list(points)]
+    names = tuple(sorted(wide["bpp"].columns))
+    if len(names) < 2:  # one image has no spread
+        return ready
+    draws = np.random.default_rng(SEED).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
+    means = [draws / len(names) @ wide[column][list(names)].to_numpy(float).T for column in ("bpp", metric)]
+    return replace(ready, names=names, rates=means[0], qualities=means[1])
+
+
+def _as_published(ready: _Ready, metric: str) -> _Ready:
+    if metric != "ms_ssim_db" or ready.curve.source == "published" or "ms_ssim" not in ready.curve.points:
+        return ready
+    return _ready(of_mean(ready.curve), metric, resamples=0)
+
+
+def _averages(jobs: Sequence[tuple[_Ready, _Ready]]) -> tuple[Floats, Floats]:
+    """BD-rate in per cent and the mean difference of quality of every job; nan without overlap."""
+    shapes: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for i, (a, t) in enumerate(jobs):
+        shapes[len(a.rate), len(t.rate)].append(i)
+    rate, quality = np.full(len(jobs), np.nan), np.full(len(jobs), np.nan)
+    for shape, rows in shapes.items():
+        if min(shape) < 3:  # too few points for the arithmetic on arrays
+            for i in rows:
+                one = bd_rate(*((side.rate, side.quality) for side in jobs[i]), metric="", bootstrap=0)
+                rate[i], quality[i] = one.rate_percent, one.psnr_db
+            continue
+        ra, qa = (np.stack([getattr(jobs[i][0], n) for i in rows]) for n in ("rate", "quality"))
+        rt, qt = (np.stack([getattr(jobs[i][1], n) for i in rows]) for n in ("rate", "quality"))
+        rate[rows] = bd_rates(ra, qa, rt, qt)
+        # Exchange the axes: the mean difference of quality over log rate, in the units bd_rates wants and gives.
+        percent = bd_rates(10**qa, np.log10(ra) + 9, 10**qt, np.log10(rt) + 9)
+        quality[rows] = np.log10(1 + percent / 100)
+    return rate, quality
+
+
+def _result(a: _Ready, t: _Ready, rate: float, quality: float) -> BDResult:
+    low, high = max(a.quality[0], t.quality[0]), min(a.quality[-1], t.quality[-1])
+    overlap = math.isfinite(rate)
+    few = min(len(a.rate), len(t.rate)) < 2
+    notes = [] if overlap else [f"{METHOD} needs 2 points on each curve" if few else "no overlap"]
+    for who, side in (("anchor", a), ("test curve", t)):
+        notes += [f"{side.dropped} unusable or dominated points of the {who} dropped"] if side.dropped else []
+    if a.curve.subset != t.curve.subset or (a.curve.subset and a.curve.title != t.curve.title):
+        notes.append(f"different images: {a.curve.title} and {t.curve.title}")
+    return BDResult(
+        rate_percent=float(rate),
+        psnr_db=float(quality) if overlap else math.nan,
+        low=float(low) if overlap else math.nan,
+        high=float(high) if overlap else math.nan,
+        points_anchor=len(a.rate),
+        points_test=len(t.rate),
+        method=METHOD,
+        interval=_interval(a, t) if overlap else None,
+        overlap=overlap,
+        note="; ".join(notes),
+    )
+
+
+def _interval(a: _Ready, t: _Ready) -> tuple[float, float] | None:
+    if a.rates is None or t.rates is None or a.qualities is None or t.qualities is None or a.names != t.names:
+        return None
+    values = bd_rates(a.rates, a.qualities, t.rates, t.qualities)
+    kept = values[np.isfinite(values)]
+    if len(kept) < 0.9 * len(values):
+        return None
+    low, high = np.percentile(kept, [50 - LEVEL / 2, 50 + LEVEL / 2])
+    return float(low), float(high)
+
+
+def _exchanged(result: BDResult) -> BDResult:
+    """The comparison with anchor and test exchanged: rate ratios become their inverses."""
+
+    def inverse(percent: float) -> float:
+        return (1 / (1 + percent / 100) - 1) * 100
+
+    swap: Mapping[str, str] = {"anchor": "test curve", "test curve": "anchor"}
+    words = result.note.split("; ") if result.note else []
+    for i, word in enumerate(words):
+        head, _, who = word.removesuffix(" dropped").rpartition(" of the ")
+        if word.endswith(" dropped") and who in swap:
+            words[i] = f"{head} of the {swap[who]} dropped"
+    return replace(
+        result,
+        rate_percent=inverse(result.rate_percent),
+        psnr_db=-result.psnr_db,
+        points_anchor=result.points_test,
+        points_test=result.points_anchor,
+        interval=(inverse(result.interval[1]), inverse(result.interval[0])) if result.interval else None,
+        note="; ".join(words),
+    )

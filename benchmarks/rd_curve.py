@@ -1,0 +1,58 @@
+"""Rate-distortion curves of one or several methods on a data set: cells, a figure per metric, and the numbers.
+
+    python benchmarks/rd_curve.py with method=qres3m                          # embedded images, weights we ship
+    python benchmarks/rd_curve.py with method=qres34m dataset=kodak points=16,64
+    python benchmarks/rd_curve.py with methods=qres3m,jpeg,webp dataset=kodak
+    python benchmarks/rd_curve.py with method=qres34m dataset=kodak device=cuda limit=4 weights=PATH
+    python benchmarks/rd_curve.py with smoke                                  # two small images, two points
+    python benchmarks/rd_curve.py print_config with method=jpeg params.subsampling=4:4:4
+
+Cells that exist are not computed again. Named configs: smoke, paper.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from benchmarks import curves, paper
+from benchmarks.figures import rd_figure
+from benchmarks.store import Store
+from benchmarks.tables import rd_table, to_markdown
+from experiments.evaluate import evaluate, evaluation_config, say
+from experiments.wiring import experiment, guarded, run, sequence
+
+NAMED = {
+    "smoke": {"methods": "qres3m,jpeg", "dataset": "sample", "limit": 2, "points": None},
+    "paper": {"dataset": "kodak", "limit": None, "weights": "official"},
+}
+METRICS = ("psnr", "ms_ssim_db")
+
+ex = experiment(__file__, "rd_curve", evaluation_config, NAMED)
+
+
+@ex.main
+@guarded
+def rd_curve(config: dict[str, Any], sacred_run: Any) -> int:
+    """Measure, draw, and print where everything is."""
+    outcome = evaluate(config, str(sacred_run._id or ""))
+    if outcome.cells:
+        wanted = {result.key for result in outcome.cells}
+        store = Store(config["results"])
+        names = sequence(config["methods"]) or [config["method"]]
+        found = curves.measured(store, outcome.cells[0].cell.dataset, names, config["limit"])
+        drawn = [curve for curve in found if wanted & set(curve.cells)]
+        print(to_markdown(rd_table(drawn), f"Measured on {drawn[0].title}"))
+        cited = [curve for curve in curves.published(drawn[0].dataset) if curve.label in PUBLISHED]
+        for metric in METRICS:
+            figure = rd_figure([*drawn, *cited], metric)
+            for path in paper.render(figure, Path(config["results"]) / "figures"):
+                print(path)
+    say(outcome)
+    return outcome.code
+
+
+PUBLISHED = ("vtm18", "qres34m-paper")  # drawn beside the measured curves where they exist for the data set
+
+if __name__ == "__main__":
+    run(ex)

@@ -1,0 +1,1 @@
+"""The vocabulary every method speaks: codecs, registry, container, entropy coding, training."""

@@ -1,0 +1,214 @@
+"""Weights on disk: safetensors beside a ``meta.json``, the manifest of what is shipped or published, and loading.
+
+``find(method, weights)`` answers where the weights of a method at its point are::
+
+    auto      official ones when they are cached or can be fetched, else ours if we ship them
+    official  the authors' files, from the manifest: fetched, their SHA-256 verified (or recorded on first use)
+    ours      the small ones in checkpoints/
+    PATH      a run folder, a .safetensors file with its meta.json, or an official .pt / .pth file
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from core.codec import Method, MissingWeights, TesseraError
+from core.download import DownloadError, fetch
+
+SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"
+State = Mapping[str, Tensor]
+
+
+class CheckpointError(TesseraError):
+    """Weights that are there but cannot be used: damaged, of another model, or not what the manifest says."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where weights are and what is known of them. ``id`` names them in cells; ``origin`` is official, ours or path."""
+
+    path: Path
+    id: str
+    origin: str
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save(folder: Path, model: nn.Module, meta: Mapping[str, Any], half: bool = False) -> Weights:
+    """Write ``weights.safetensors`` and ``meta.json`` into ``folder`` (the latter last); returns what was written.
+
+    ``half`` stores floats in float16, for shipping: half the bytes, relative error below 5e-4.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "weights.safetensors"
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    if half:
+        state = {name: v.half() if v.is_floating_point() else v for name, v in state.items()}
+    part = path.with_suffix(".part")
+    save_file(state, part)
+    part.replace(path)
+    digest = sha256(path)
+    full = {**meta, "id": f"{meta['method']}-{digest[:8]}", "sha256": digest, "bytes": path.stat().st_size}
+    part = folder / "meta.part"
+    part.write_text(json.dumps(full, indent=1, sort_keys=True) + "\n")
+    part.replace(folder / "meta.json")
+    return Weights(path, full["id"], "path", full)
+
+
+def find(method: Method, weights: str = "auto") -> Weights | None:
+    """The weights of a method at its point; None for a method that needs none. Raises ``MissingWeights``."""
+    if not method.trains_on:
+        return None
+    if weights not in ("auto", "official", "ours"):
+        return _from_path(Path(weights))
+    reason = ""
+    if weights in ("auto", "official"):
+        try:
+            return _official(method)
+        except (MissingWeights, DownloadError) as error:
+            reason = str(error).rstrip(".")
+    entry = None if weights == "official" else _entry(method, "ours")
+    if entry is not None:
+        return _from_path(SHIPPED / entry["path"], origin="ours")
+    where = f"{method.name} at {method.curve}={method.point}" if method.curve else method.name
+    family = type(method).__module__.partition(".")[0]
+    point = f" params.{method.curve}={method.point}" if method.curve else ""
+    raise MissingWeights(
+        f"there are no weights for {where}: none are shipped"
+        + (f"; official ones: {reason}" if reason else "")
+        + f". Give weights=PATH, or train: python -m {family} train with method={method.name}{point}"
+    )
+
+
+def load(method: Method, weights: Weights) -> nn.Module:
+    """The method's model with these weights, in eval mode; every name and shape must match."""
+    model: nn.Module = method.model()
+    state = method.read_state(read(weights.path))
+    try:
+        model.load_state_dict(
+            {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+        )
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"{weights.path} does not hold the weights of {method.name}: {reason}") from None
+    return model.eval()
+
+
+def read(path: Path) -> State:
+    """The tensors in a safetensors file, or in an official pickle (``weights_only``; its 'model' entry if any)."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read as weights ({str(error).splitlines()[0]}): fetch it again."
+        ) from None
+    except Exception as error:  # pickle errors, among them refused globals
+        raise CheckpointError(f"{path} is not a plain dictionary of tensors ({type(error).__name__}).") from None
+    if isinstance(state, dict) and isinstance(state.get("model"), dict):
+        state = state["model"]
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise CheckpointError(f"{path} is not a plain dictionary of tensors.")
+    return state
+
+
+def digest(model: nn.Module) -> bytes:
+    """SHA-256 over names and values of a model's state: what a stream's fingerprint says of the checkpoint."""
+    hasher = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        hasher.update(name.encode())
+        hasher.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return hasher.digest()
+
+
+def manifest() -> list[dict[str, Any]]:
+    """The entries of checkpoints/manifest.json."""
+    path = SHIPPED / "manifest.json"
+    return list(json.loads(path.read_text())["checkpoints"]) if path.exists() else []
+
+
+def cache_dir() -> Path:
+    """Where fetched weights are kept: TESSERA_CACHE, else ~/.cache/tessera."""
+    return Path(os.environ.get("TESSERA_CACHE") or Path.home() / ".cache" / "tessera")
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _entry(method: Method, origin: str) -> dict[str, Any] | None:
+    """The manifest entry for a method at its point; an entry without a point serves them all."""
+    for entry in manifest():
+        same = entry["method"] == method.name and entry["origin"] == origin
+        if same and entry.get("point") in (None, method.point):
+            return entry
+    return None
+
+
+def _official(method: Method) -> Weights:
+    entry = _entry(method, "official")
+    if entry is None:
+        raise MissingWeights(f"none are published for this point (there are: {_points(method)})")
+    path = cache_dir() / "weights" / f"{entry['id']}{Path(entry['url']).suffix}"
+    if not path.exists():
+        print(f"{entry['id']}: {entry['licence']}")
+        fetch(entry["url"], path, sha256=entry.get("sha256") or _locked(entry["id"]))
+    found = sha256(path)
+    expected = entry.get("sha256") or _lock(entry["id"], found)
+    if not found.startswith(expected):
+        raise CheckpointError(
+            f"{path} is not the published file (SHA-256 {found[:12]}, expected {expected[:12]}): delete it."
+        )
+    return Weights(path, f"{entry['id']}-{found[:8]}", "official", {**entry, "sha256": found})
+
+
+def _points(method: Method) -> str:
+    official = [e for e in manifest() if e["method"] == method.name and e["origin"] == "official"]
+    return ", ".join(str(e.get("point") or "one for all") for e in official) or "none"
+
+
+def _lock_file() -> Path:
+    return cache_dir() / "weights.lock.json"
+
+
+def _locked(name: str) -> str | None:
+    path = _lock_file()
+    return json.loads(path.read_text()).get(name) if path.exists() else None
+
+
+def _lock(name: str, digest: str) -> str:
+    """The SHA-256 recorded for a file whose authors publish none; records this one on first use."""
+    known = _locked(name)
+    if known is None:
+        path = _lock_file()
+        entries = json.loads(path.read_text()) if path.exists() else {}
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps({**entries, name: digest}, indent=1, sort_keys=True) + "\n")
+        part.replace(path)
+    return known or digest
+
+
+def _from_path(path: Path, origin: str = "path") -> Weights:
+    if path.is_dir():
+        path = path / "weights.safetensors"
+    if not path.exists():
+        raise MissingWeights(f"no weights at {path}: give a run folder, a .safetensors or a .pt file.")
+    meta_path = path.with_name("meta.json")
+    meta = json.loads(meta_path.read_text()) if path.suffix == ".safetensors" and meta_path.exists() else {}
+    found = sha256(path)
+    if meta and meta["sha256"] != found:
+        raise CheckpointError(f"{path} is not what its meta.json describes (SHA-256 differs): fetch or train it again.")
+    return Weights(path, meta.get("id") or f"{path.stem}-{found[:8]}", origin, meta)

@@ -1,0 +1,113 @@
+"""The vocabulary every method speaks: what a method declares and what a codec can do.
+
+A *method* is a frozen dataclass of hyper-parameters; a *codec* turns images into streams and back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]  # (H, W, C), C = 1 (grey) or 3 (RGB)
+Point = int | float | str  # a setting that moves along a rate-distortion curve
+
+
+class TesseraError(Exception):
+    """A failure a user can act on: its text is one sentence saying what, where and what to do."""
+
+
+class MissingWeights(TesseraError):
+    """A method needs weights that are not here; the text says where they come from and what to run."""
+
+
+@runtime_checkable
+class Codec(Protocol):
+    """What every method gives: an image becomes a stream, and the stream alone becomes the image."""
+
+    def compress(self, image: Image) -> bytes:
+        """Code a uint8 image (H, W, C), H and W at least 1, into a self-contained stream."""
+
+    def decompress(self, stream: bytes) -> Image:
+        """Decode a stream; raises ``core.bitstream.BitstreamError`` on a damaged or foreign one."""
+
+
+@runtime_checkable
+class HasEstimate(Protocol):
+    """A codec whose model can say how many bits an image should take."""
+
+    def bits(self, image: Image) -> float:
+        """The model's own estimate of the stream's payload, in bits."""
+
+
+@runtime_checkable
+class HasPayload(Protocol):
+    """A codec that can tell the coded payload from its own headers."""
+
+    def payload_bits(self, stream: bytes) -> int:
+        """Bits of the stream that carry coded symbols (headers, checksums and lengths excluded)."""
+
+
+@runtime_checkable
+class HasCodes(Protocol):
+    """A codec with discrete codes whose usage can be counted."""
+
+    codebook_sizes: Sequence[int]  # one per level
+
+    def codes(self, image: Image) -> list[NDArray[np.integer[Any]]]:
+        """The codes of an image: one integer array per level, values in [0, codebook_sizes[level])."""
+
+
+class Method:
+    """Base of every method: subclass as a frozen dataclass and register with ``@METHODS.register(name)``.
+
+    Fields are hyper-parameters. ``curve`` names the field that moves along the rate-distortion curve and ``points``
+    lists its published or shipped settings. A method without weights leaves ``trains_on`` empty.
+    """
+
+    name: ClassVar[str] = ""  # set by the registry
+    paper: ClassVar[str] = ""
+    curve: ClassVar[str | None] = None
+    points: ClassVar[tuple[Point, ...]] = ()
+    trains_on: ClassVar[tuple[str, ...]] = ()
+    lossless: ClassVar[bool] = False
+    note: ClassVar[str] = ""  # what the rate counts, versions of binaries; stored in every cell
+
+    def model(self) -> Any:
+        """A freshly initialised ``torch.nn.Module``, or None for a method without weights."""
+        return None
+
+    def codec(self, model: Any) -> Codec:
+        """A codec ready to compress and decompress with the given model (in eval mode)."""
+        raise NotImplementedError(f"{type(self).__name__} defines no codec")
+
+    def read_state(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The entries of a stored state dict under the model's own names (official layouts may differ)."""
+        return state
+
+    def skip(self, dataset: str) -> str | None:
+        """A sentence saying why the method cannot run on a data set (or at all here), or None."""
+        return None
+
+    def at(self, point: Point | None) -> Self:
+        """The same variant at another point of its curve."""
+        return self if self.curve is None else replace(self, **{self.curve: point})  # type: ignore[type-var]
+
+    @property
+    def point(self) -> Point | None:
+        """The setting of the field that moves along the curve."""
+        return None if self.curve is None else getattr(self, self.curve)
+
+    @property
+    def variant(self) -> Mapping[str, Any]:
+        """The parameters except the one that moves along the curve, sorted by name."""
+        values = asdict(self)  # type: ignore[call-overload]
+        return {name: values[name] for name in sorted(values) if name != self.curve}
+
+    @classmethod
+    def parameters(cls) -> dict[str, Any]:
+        """Names and defaults of the hyper-parameters."""
+        return {f.name: getattr(cls(), f.name) for f in fields(cls)}  # type: ignore[arg-type]

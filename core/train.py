@@ -1,0 +1,288 @@
+"""One training loop that does not know the model.
+
+A model's forward returns a ``Step``; everything random is derived from (seed, step), so a run that was killed and
+resumed ends with the same weights, bit for bit on CPU, whatever the number of interruptions.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from core import parallel
+from core.codec import TesseraError
+
+
+class Step(NamedTuple):
+    """What a model's forward returns in training."""
+
+    loss: Tensor  # scalar to minimise
+    bits: Tensor  # scalar, bits per pixel (or per sample), for the log
+    distortion: Tensor  # scalar in the model's own measure, for the log
+    codes: tuple[Tensor, ...] = ()  # indices per level, for usage statistics
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train. ``batch`` is the global batch over all ranks; ``ema`` the decay of the averaged weights."""
+
+    steps: int
+    batch: int = 8
+    lr: float = 2e-4
+    schedule: str = "cosine"  # or "constant"
+    warmup: int = 200
+    final_lr: float = 0.01  # of lr, at the end of the cosine
+    clip: float = 2.0
+    skip_above: float = 10.0  # a step whose gradient norm exceeds this many running medians is not taken
+    ema: float = 0.999
+    amp: bool = False  # bfloat16 autocast
+    seed: int = 0
+    device: str = "cpu"
+    log_every: int = 50
+    save_every: int = 500
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        warm = min(1.0, (step + 1) / max(1, self.warmup))
+        if self.schedule == "constant":
+            return self.lr * warm
+        if self.schedule != "cosine":
+            raise TesseraError(f"unknown schedule '{self.schedule}': known are constant, cosine.")
+        wave = 0.5 * (1 + math.cos(math.pi * step / max(1, self.steps)))
+        return self.lr * warm * (self.final_lr + (1 - self.final_lr) * wave)
+
+
+Batch = Callable[[int, range], Tensor]  # (step, the samples of the global batch this rank takes) -> model input
+Image = NDArray[np.uint8]
+Log = Callable[[int, dict[str, float]], None]
+WINDOW = 100  # gradient norms kept for the running median
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Random crops of uint8 images (H, W, 3), flipped and turned, as floats in [0, 1]: (share, 3, size, size).
+
+    Sample k of step t depends on (seed, t, k) alone, so neither resuming nor the number of ranks changes the data.
+    Images are drawn in proportion to their area; those smaller than ``size`` are refused.
+    """
+
+    images: Sequence[Image]
+    size: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        small = [i for i, image in enumerate(self.images) if min(image.shape[:2]) < self.size]
+        if small or not self.images:
+            raise TesseraError(
+                f"{len(small)} of {len(self.images)} training images are smaller than crop={self.size}: "
+                "use a smaller crop or larger images."
+            )
+
+    def __call__(self, step: int, share: range) -> Tensor:
+        return torch.from_numpy(np.stack([self.sample(step, k) for k in share])).permute(0, 3, 1, 2) / 255
+
+    def sample(self, step: int, k: int) -> Image:
+        """The uint8 crop (size, size, 3) of sample k of a step."""
+        draw = np.random.Generator(np.random.Philox(key=[self.seed, (step << 20) + k]))
+        areas = self._cumulative_areas
+        image = self.images[int(np.searchsorted(areas, draw.random() * areas[-1], side="right"))]
+        y, x = (int(draw.integers(0, side - self.size + 1)) for side in image.shape[:2])
+        crop = np.rot90(image[y : y + self.size, x : x + self.size], k=int(draw.integers(4)))
+        return np.ascontiguousarray(crop[:, ::-1] if draw.random() < 0.5 else crop)
+
+    @cached_property
+    def _cumulative_areas(self) -> NDArray[np.int64]:
+        return np.cumsum([image.shape[0] * image.shape[1] for image in self.images])
+
+
+class Trainer:
+    """A run that can be saved and resumed: model, averaged model, optimiser and step counter."""
+
+    def __init__(self, model: nn.Module, config: TrainConfig) -> None:
+        device = torch.device(config.device)
+        self.model = model.to(device, memory_format=torch.channels_last)
+        self.average = deepcopy(self.model).requires_grad_(False)
+        self.config = config
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr)
+        self.step = 0
+        self.skipped = 0
+        self.norms: list[float] = []
+
+    def save(self, path: Path) -> None:
+        """Write the whole state atomically."""
+        state = {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "skipped": self.skipped,
+            "norms": self.norms,
+        }
+        part = path.with_suffix(".part")
+        with part.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+
+    def load(self, path: Path) -> None:
+        """Continue from a saved state; raises TesseraError when it belongs to another model."""
+        try:
+            state = torch.load(path, map_location=self.config.device, weights_only=True)
+            self.model.load_state_dict(state["model"])
+            self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise TesseraError(
+                f"cannot resume from {path}: it was written for another model ({str(error).splitlines()[0]}); "
+                "use another folder or delete it."
+            ) from None
+        self.step, self.skipped, self.norms = state["step"], state["skipped"], list(state["norms"])
+
+    def advance(self, wrapped: nn.Module, batch: Tensor) -> dict[str, float]:
+        """One optimiser step on one batch; returns what to log. Bad steps are counted and not taken."""
+        config, rate = self.config, self.config.rate(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        torch.manual_seed(_mix(config.seed, self.step, parallel.rank()))
+        device = torch.device(config.device)
+        cast = torch.autocast(device.type, torch.bfloat16) if config.amp else nullcontext()
+        self.optimizer.zero_grad(set_to_none=True)
+        with cast:
+            out: Step = wrapped(batch.to(device, memory_format=torch.channels_last, non_blocking=True))
+        out.loss.backward()
+        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), config.clip))
+        good = math.isfinite(norm) and not self._outlier(norm)
+        if good:
+            self.optimizer.step()
+            self._update_average()
+        else:
+            self.skipped += 1
+        if math.isfinite(norm):
+            self.norms = [*self.norms[-WINDOW + 1 :], norm]
+        self.step += 1
+        values = {"loss": out.loss, "bits": out.bits, "distortion": out.distortion}
+        return {name: float(v.detach()) for name, v in values.items()} | {
+            "lr": rate,
+            "norm": norm,
+            "skipped": self.skipped,
+        }
+
+    def _outlier(self, norm: float) -> bool:
+        full = len(self.norms) >= WINDOW
+        return full and norm > self.config.skip_above * statistics.median(self.norms)
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        decay = self.config.ema * (1 - math.exp(-(self.step + 1) / 1000))
+        mine, theirs = list(self.average.parameters()), [p.detach() for p in self.model.parameters()]
+        torch._foreach_lerp_(mine, theirs, 1 - decay)
+        for old, new in zip(self.average.buffers(), self.model.buffers(), strict=True):
+            old.copy_(new)
+
+
+def fit(
+    model: nn.Module,
+    batches: Batch,
+    config: TrainConfig,
+    folder: Path,
+    log: Log = lambda step, values: None,
+    validate: Callable[[nn.Module, int], dict[str, float]] | None = None,
+) -> nn.Module:
+    """Train to ``config.steps``, resuming from ``folder/state.pt``; returns the averaged model in eval mode.
+
+    ``log`` is called on rank 0 every ``log_every`` steps with means since the last call; ``validate`` when saving.
+    SIGTERM and Ctrl-C save before they end the run (KeyboardInterrupt).
+    """
+    state = folder / "state.pt"
+    if parallel.is_main():
+        folder.mkdir(parents=True, exist_ok=True)
+    run = Trainer(model, config)
+    if state.exists():
+        run.load(state)
+    run.model.train()
+    wrapped = DistributedDataParallel(run.model) if torch.distributed.is_initialized() else run.model
+    share = _share(config.batch)
+    with _stop_on_sigterm(), ThreadPoolExecutor(1) as reader:
+        ahead = reader.submit(batches, run.step, share)
+        recent: list[dict[str, float]] = []
+        try:
+            while run.step < config.steps:
+                batch = ahead.result()
+                ahead = reader.submit(batches, run.step + 1, share)
+                recent.append(run.advance(wrapped, batch))
+                if run.step % config.log_every == 0 or run.step == config.steps:
+                    _report(log, run, recent)
+                    recent = []
+                if run.step % config.save_every == 0 or run.step == config.steps:
+                    _save(run, state, log, validate)
+        except KeyboardInterrupt:
+            if parallel.is_main():
+                run.save(state)
+            raise
+    return run.average.eval()
+
+
+def _save(run: Trainer, state: Path, log: Log, validate: Callable[[nn.Module, int], dict[str, float]] | None) -> None:
+    if not parallel.is_main():
+        return
+    run.save(state)
+    if validate is not None:
+        log(run.step, validate(run.average.eval(), run.step))
+
+
+def _report(log: Log, run: Trainer, recent: list[dict[str, float]]) -> None:
+    keys = ("loss", "bits", "distortion")
+    means = torch.tensor([[r[k] for k in keys] for r in recent]).mean(0).to(run.config.device)
+    means = parallel.all_sum(means) / parallel.world_size()
+    if parallel.is_main():
+        last = recent[-1]
+        log(run.step, dict(zip(keys, means.tolist(), strict=True)) | {k: last[k] for k in ("lr", "norm", "skipped")})
+
+
+def _share(batch: int) -> range:
+    """The samples of the global batch that this rank takes."""
+    ranks = parallel.world_size()
+    if batch % ranks:
+        raise TesseraError(f"batch={batch} cannot be shared by {ranks} processes: use a multiple of {ranks}.")
+    size = batch // ranks
+    return range(parallel.rank() * size, (parallel.rank() + 1) * size)
+
+
+def _mix(seed: int, step: int, rank: int) -> int:
+    """A 63-bit seed for one step of one rank."""
+    return hash((seed, step, rank)) & (2**63 - 1)  # hashes of integer tuples do not vary between processes
+
+
+@contextmanager
+def _stop_on_sigterm() -> Iterator[None]:
+    """Turn SIGTERM into KeyboardInterrupt, so that preempted jobs save their state."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt(f"signal {number}")
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not in the main thread: leave signals alone
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,1 @@
+"""Sacred wiring: the only library code that knows Sacred."""

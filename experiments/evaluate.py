@@ -1,0 +1,197 @@
+"""Evaluate methods on a data set: one cell per method, variant and point; cells that exist are not computed again."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks import harness
+from benchmarks.datasets import ImageSet, open_dataset
+from benchmarks.store import Cell, CellResult, Store
+from core import checkpoint
+from core.checkpoint import Weights
+from core.codec import Method, MissingWeights, TesseraError
+from core.registry import discover, make_method, unknown
+from experiments.wiring import changed, default_params, sequence
+
+
+@dataclass
+class Outcome:
+    """What an evaluation did: finished cells, reasoned skips, failures (sentences)."""
+
+    cells: list[CellResult] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    @property
+    def code(self) -> int:
+        """Exit code: 0 when nothing failed, 1 when some cells failed, 2 when there is nothing to show."""
+        return (1 if self.cells else 2) if self.failed else 0 if self.cells else 2
+
+
+def evaluation_config() -> None:
+    """Options of every command that evaluates (a Sacred config scope: each variable is one)."""
+    method = "qres3m"  # what to measure; params.NAME=VALUE sets its hyper-parameters
+    methods = None  # several at once, e.g. qres3m,jpeg,webp (then without params)
+    dataset = "sample"  # sample, kodak, clic, cifar10, ..., folder:PATH
+    points = None  # settings that move along the curve, e.g. 16,64; default: the method's own
+    limit = None  # only the first images
+    device = "cpu"  # or cuda
+    weights = "auto"  # auto, official, ours, or a path
+    seed = 0  # of the weights that were trained here
+    params = default_params(method)
+    results = "results"
+    data_root = None  # where data sets are; default: TESSERA_DATA, ./data
+    keep_images = True  # keep decoded pictures for the report
+
+
+@dataclass(frozen=True)
+class Job:
+    """One cell to measure: its method at a point and its weights."""
+
+    cell: Cell
+    method: Method
+    weights: Weights | None
+
+
+def plan_jobs(config: Mapping[str, Any], outcome: Outcome) -> tuple[ImageSet, list[Job]]:
+    """The images and cells that a config asks for; mistakes raise, reasoned skips and missing weights are noted."""
+    requests = _requests(config)
+    _check_device(config["device"])
+    images = open_dataset(config["dataset"], config["limit"], config["data_root"])
+    images = images.checked() if images.name.startswith("folder:") else images
+    outcome.failed.extend(images.broken)
+    jobs, missing = [], set()
+    for method in _methods(requests, sequence(config["points"]), images, outcome):
+        if method.name in missing:
+            continue
+        try:
+            weights = checkpoint.find(method, config["weights"]) if method.trains_on else None
+        except MissingWeights as error:
+            missing.add(method.name)  # said once
+            outcome.failed.append(str(error))
+            continue
+        jobs.append(Job(_cell(method, images, config, weights), method, weights))
+    return images, jobs
+
+
+def evaluate(config: Mapping[str, Any], sacred_run: str = "") -> Outcome:
+    """Measure what a config asks for. Mistakes of the user raise; a failing cell is recorded and the rest goes on."""
+    store, outcome = Store(config["results"]), Outcome()
+    images, jobs = plan_jobs(config, outcome)
+    started = time.monotonic()
+    for number, job in enumerate(jobs, start=1):
+        if store.has(job.cell):
+            outcome.cells.append(store.read(job.cell.key))
+            continue
+        try:
+            result = _measure(job, images, store, config, sacred_run)
+        except TesseraError as error:
+            outcome.failed.append(f"{job.cell.label} at {job.cell.point} on {images.title}: {error}")
+            store.record_failure(job.cell, str(error))
+            continue
+        outcome.cells.append(result)
+        _tell(number, len(jobs), result, time.monotonic() - started)
+    return outcome
+
+
+def say(outcome: Outcome) -> None:
+    """Print skips and failures, after everything else."""
+    for sentence in outcome.skipped:
+        print(f"skipped: {sentence}")
+    for sentence in outcome.failed:
+        print(f"failed: {sentence}", file=sys.stderr)
+
+
+def _requests(config: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """(method, parameters set by the user) of every method asked for."""
+    discover()
+    several = sequence(config["methods"])
+    params = changed(config["params"], config["method"])
+    if several is None:
+        return [(config["method"], params)]
+    if params or config["points"] is not None:
+        raise TesseraError(
+            "params.NAME=... and points=... go with method=NAME, not with methods=...: run it by itself."
+        )
+    return [(str(name), {}) for name in several]
+
+
+def _methods(
+    requests: Sequence[tuple[str, dict[str, Any]]], points: list[Any] | None, images: ImageSet, outcome: Outcome
+) -> Iterator[Method]:
+    """Every method at every point; builds all of them first, so a typing error stops the run before it starts."""
+    built = [(name, make_method(name, params), params) for name, params in requests]
+    for _, method, params in built:
+        reason = method.skip(images.name)
+        if reason:
+            outcome.skipped.append(f"{method.name} on {images.title}: {reason}")
+            continue
+        yield from (method.at(point) for point in _points(method, params, points))
+
+
+def _points(method: Method, params: Mapping[str, Any], asked: list[Any] | None) -> Sequence[Any]:
+    """The points to measure: the requested ones, a curve parameter the user set, or the method's own."""
+    if method.curve is None:
+        return [None]
+    for point in asked or ():
+        if any(isinstance(p, (int, float)) for p in method.points) and not isinstance(point, (int, float)):
+            raise unknown(f"point of {method.name}", str(point), map(str, method.points))
+    return asked or ([method.point] if method.curve in params else method.points)
+
+
+def _check_device(name: str) -> None:
+    if name == "cpu":
+        return
+    import torch
+
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError):
+        reason = f"device={name} is not available here: use device=cpu, or run on a machine with one."
+        raise TesseraError(reason) from None
+
+
+def _cell(method: Method, images: ImageSet, config: Mapping[str, Any], weights: Weights | None) -> Cell:
+    return Cell(
+        method=method.name,
+        variant=method.variant,
+        point=method.point,
+        dataset=images.name,
+        split=images.split,
+        limit=config["limit"],
+        seed=config["seed"],
+        checkpoint=weights.id if weights else "",
+        device=config["device"],
+    )
+
+
+def _measure(job: Job, images: ImageSet, store: Store, config: Mapping[str, Any], sacred_run: str) -> CellResult:
+    method, weights = job.method, job.weights
+    model = checkpoint.load(method, weights).to(config["device"]) if weights else None
+    data = weights.meta.get("data", {}) if weights else {}
+    return harness.measure(
+        job.cell,
+        method.codec(model),
+        images,
+        store,
+        about=harness.describe(method, images, legend=weights.origin if weights else ""),
+        provenance=harness.provenance(config["device"], sacred_run),
+        train_fingerprints=data.get("fingerprints", ()),
+        trained_on=data.get("names", ()),
+        keep_images=config["keep_images"],
+    )
+
+
+def _tell(number: int, total: int, result: CellResult, seconds: float) -> None:
+    m, cell = result.means, result.cell
+    quality = f"{m['psnr']:.2f} dB" if "psnr" in m else ""
+    where = f"{result.label} {'' if cell.point is None else cell.point}".strip()
+    left = f"{total - number} left" if number < total else "all done"
+    print(
+        f"[{number}/{total}] {where} on {cell.dataset}: {m['bpp']:.4f} bpp {quality} ({seconds:.0f} s, {left})",
+        flush=True,
+    )

@@ -1,0 +1,170 @@
+"""Train a method on a data set: the one loop of ``core.train`` with logs, provenance and a checkpoint at the end.
+
+Writes into ``<folder>`` (default runs/<method>-<point>-<seed>): ``state.pt`` (to resume), ``train.csv`` and TensorBoard
+events (the curve), and at the end ``weights.safetensors`` with ``meta.json``. The same command resumes.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image as pillow
+
+from benchmarks.datasets import fingerprints, training_set
+from benchmarks.provenance import provenance
+from core import checkpoint, parallel
+from core.codec import Image, Method, TesseraError
+from core.images import as_rgb
+from core.registry import discover, make_method
+from core.train import Crops, TrainConfig, fit
+from experiments.wiring import changed, default_params
+
+
+def train_config() -> None:
+    """Options of training (a Sacred config scope: each variable is one)."""
+    method = "qres3m"  # what to train; params.NAME=VALUE sets its hyper-parameters
+    params = default_params(method)
+    dataset = "bsds500"  # training images; the splits of evaluation sets are refused
+    scales = (1.0, 0.6)  # each image is also used at these sizes
+    steps = 13000
+    batch = 8  # of all processes together
+    crop = 128  # pixels
+    lr = 5e-4
+    schedule = "cosine"  # or constant
+    warmup = 200
+    clip = 2.0
+    ema = 0.999
+    amp = True  # bfloat16 autocast
+    seed = 0
+    device = "cpu"
+    threads = 1  # per process
+    folder = None  # default: runs/<method>-<point>-seed<seed>
+    init = None  # weights to start from
+    half = False  # store float16
+    log_every = 100
+    save_every = 500
+    results = "results"
+    data_root = None
+
+
+NAMED = {
+    "smoke": {"steps": 4, "batch": 2, "crop": 64, "log_every": 1, "save_every": 2},
+    "paper": {"dataset": "folder:coco/train2017", "scales": (1.0,), "steps": 600_000, "batch": 64, "crop": 256,
+              "lr": 2e-4, "schedule": "constant", "warmup": 0, "ema": 0.9999, "amp": False},
+}  # fmt: skip
+
+
+def train(config: Mapping[str, Any], run: Any) -> int:
+    """Train what a config asks for; returns the exit code 0."""
+    discover()
+    torch.set_num_threads(int(config["threads"]))
+    method = make_method(config["method"], changed(config["params"], config["method"]))
+    recipe = _recipe(config)
+    folder = Path(config["folder"] or f"runs/{method.name}-{method.point}-seed{config['seed']}")
+    images, data = training_data(config)
+    torch.manual_seed(recipe.seed)
+    model = _initial(method, config["init"])
+    with parallel.process_group(torch.device(recipe.device)):
+        log = _Log(folder, recipe.steps, run) if parallel.is_main() else (lambda step, values: None)
+        trained = fit(model, Crops(images, config["crop"], recipe.seed), recipe, folder, log)
+        if parallel.is_main():
+            meta = describe(method, recipe, config, data)
+            weights = checkpoint.save(folder, trained, meta, half=config["half"])
+            print(f"{weights.id}: {weights.path} ({weights.meta['bytes'] / 1e6:.1f} MB)")
+    return 0
+
+
+def training_data(config: Mapping[str, Any]) -> tuple[list[Image], dict[str, Any]]:
+    """The training images at all scales, as RGB, and what the checkpoint says of them."""
+    source = training_set(config["dataset"], config["data_root"])
+    arrays = [as_rgb(image.read()) for image in source]
+    data = {"names": [source.name], "title": source.title, "license": source.license, "images": len(arrays)}
+    scaled = [_scaled(image, scale) for scale in config["scales"] for image in arrays]
+    usable = [image for image in scaled if min(image.shape[:2]) >= config["crop"]]
+    return usable or scaled, {**data, "fingerprint": source.fingerprint, "fingerprints": fingerprints(arrays)}
+
+
+def describe(method: Method, recipe: TrainConfig, config: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """The ``meta.json`` of a checkpoint: method, recipe, data and where it was made."""
+    origin = provenance(recipe.device)
+    return {
+        "method": method.name,
+        "params": dict(method.variant),
+        "point": method.point,
+        "recipe": asdict(recipe) | {k: config[k] for k in ("crop", "scales", "init")},
+        "data": dict(data),
+        "licence": "MIT (weights made by this project)",
+        "paper": method.paper,
+        "made": {k: origin[k] for k in ("commit", "dirty", "versions", "cpu", "gpu", "threads", "command")},
+    }
+
+
+def _recipe(config: Mapping[str, Any]) -> TrainConfig:
+    names = ("steps", "batch", "lr", "schedule", "warmup", "clip", "ema", "amp", "seed", "log_every", "save_every")
+    device = config["device"]
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise TesseraError(f"device={device} is not available here: use device=cpu, or run on a machine with a GPU.")
+    return TrainConfig(device=device, **{name: config[name] for name in names})
+
+
+def _initial(method: Method, init: str | None) -> torch.nn.Module:
+    if init is None:
+        return method.model()
+    weights = checkpoint.find(method, init)
+    if weights is None:
+        raise TesseraError(f"{method.name} has no weights: leave init out.")
+    return checkpoint.load(method, weights)
+
+
+def _scaled(image: Image, scale: float) -> Image:
+    """The image at a scale of its sides (Lanczos)."""
+    if scale == 1:
+        return image
+    size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
+    return np.asarray(pillow.fromarray(image).resize(size, pillow.Resampling.LANCZOS))
+
+
+class _Log:
+    """Lines on the screen, ``train.csv``, TensorBoard events and Sacred's metrics; resuming cuts what is repeated."""
+
+    def __init__(self, folder: Path, steps: int, run: Any) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path, self.steps, self.run = folder / "train.csv", steps, run
+        self.writer = SummaryWriter(str(folder / "tensorboard"))
+
+    def __call__(self, step: int, values: Mapping[str, float]) -> None:
+        row = {"step": step, **{name: float(f"{value:.6g}") for name, value in values.items()}}
+        rows = [old for old in self._rows() if int(old["step"]) < step]
+        _write_csv(self.path, [*rows, row])
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, step)
+            if self.run is not None:
+                self.run.log_scalar(name, float(value), step)
+        shown = " ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "step")
+        print(f"step {step} of {self.steps}: {shown}", flush=True)
+
+    def _rows(self) -> list[dict[str, str]]:
+        if not self.path.exists():
+            return []
+        with self.path.open() as file:
+            return list(csv.DictReader(file))
+
+
+def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    part = path.with_suffix(".part")
+    with part.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    part.replace(path)
+
+
+Command = Callable[[dict[str, Any], Any], int]

@@ -1,0 +1,153 @@
+"""What every command shares: Sacred experiments, readable errors, and their exit codes.
+
+Commands read ``python SCRIPT [COMMAND] with key=value ...``; ``print_config``, ``help``, ``-F DIR`` and
+``with FILE.json`` are Sacred's. A user's mistake is one sentence on stderr and exit code 2; an interrupted run exits
+with 130, and the same command goes on from where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: two spinning threads on a shared machine crawl
+warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
+
+from sacred import SETTINGS, Experiment
+from sacred.observers import FileStorageObserver
+
+from core.codec import TesseraError
+from core.registry import METHODS, discover, unknown
+
+ROOT = Path(__file__).resolve().parents[1]
+SETTINGS.CAPTURE_MODE = "sys"  # the default loses the end of the output now and then
+SETTINGS.CONFIG.READ_ONLY_CONFIG = False
+SETTINGS.DISCOVER_SOURCES = "none"
+SETTINGS.DISCOVER_DEPENDENCIES = "none"  # each cell records versions and commit itself
+
+Scope = Callable[..., Any]
+
+
+def experiment(
+    script: str, name: str, config: Scope, named: Mapping[str, Mapping[str, Any]] | None = None
+) -> Experiment:
+    """A Sacred experiment for an entry script (its ``__file__``) with a config scope and named configs.
+
+    ``config`` is a module-level function in Sacred's sense: its local variables are the configuration.
+    """
+    ex = Experiment(name, base_dir=str(ROOT), save_git_info=False)
+    ex.add_source_file(script)
+    ex.logger = logging.getLogger(name)
+    ex.logger.setLevel(logging.CRITICAL)  # our own lines say what happens; -l INFO brings Sacred's back
+    ex.config(config)
+    for title, values in (named or {}).items():
+        ex.add_named_config(title, dict(values))
+    return ex
+
+
+def run(ex: Experiment, argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line of an experiment and exit: 0 done, 1 some failed, 2 a mistake of the user, 130 stopped."""
+    words = list(sys.argv if argv is None else argv)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        _check_names(ex, words)
+        if "print_config" not in words and "help" not in words:
+            _observe(ex, words)
+        result = ex.run_commandline(words)
+        sys.exit(int(result.result or 0) if result is not None and isinstance(result.result, int) else 0)
+    except TesseraError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from here.", file=sys.stderr)
+        sys.exit(130)
+
+
+def fail(error: TesseraError) -> NoReturn:
+    """Say what is wrong in one sentence and exit with code 2."""
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)
+
+
+def guarded(body: Callable[..., int]) -> Callable[..., int]:
+    """A command whose ``TesseraError`` ends the run with one sentence and exit code 2 (Sacred marks it as failed)."""
+
+    def command(_config: dict[str, Any], _run: Any) -> int:
+        try:
+            return body(_config, _run)
+        except TesseraError as error:
+            fail(error)
+
+    command.__name__ = body.__name__
+    command.__doc__ = body.__doc__
+    return command
+
+
+def default_params(method: str) -> dict[str, Any]:
+    """Hyper-parameters and defaults of a method, for config scopes; empty when there is no such method."""
+    discover()
+    return METHODS[method].parameters() if method in METHODS else {}
+
+
+def changed(params: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """The parameters a user set: those that differ from the method's defaults, and unknown ones (to be refused)."""
+    defaults = default_params(method)
+    return {k: v for k, v in params.items() if k not in defaults or _plain(v) != _plain(defaults[k])}
+
+
+def sequence(value: Any) -> list[Any] | None:
+    """What a user wrote as ``a,b``, ``[a, b]``, ``a`` or nothing, as a list (or None)."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _check_names(ex: Experiment, words: Sequence[str]) -> None:
+    """Answer unknown options, commands and named configs before Sacred does, with the nearest known names."""
+    known = set(ex.configurations[0]()) if ex.configurations else set()
+    if "with" not in words:
+        return
+    method = next((w.removeprefix("method=") for w in words if w.startswith("method=")), "")
+    for word in words[words.index("with") + 1 :]:
+        name, equals, _ = word.partition("=")
+        top, _, inner = name.partition(".")
+        if word.startswith("-"):
+            return
+        if equals and top not in known:
+            raise unknown("option", top, known)
+        if top == "params" and default_params(method) and inner not in default_params(method):
+            raise unknown(f"parameter of {method}", inner, default_params(method))
+        if not equals and name not in ex.named_configs and not Path(name).suffix:
+            raise unknown("named config (options are written key=value)", name, ex.named_configs)
+
+
+def _observe(ex: Experiment, words: Sequence[str]) -> None:
+    """Keep provenance under <results>/sacred, in the one process that writes."""
+    results = next((w.removeprefix("results=") for w in words if w.startswith("results=")), "results")
+    if os.environ.get("RANK", "0") != "0" or "-u" in words:
+        return
+    folder = Path(results) / "sacred"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise TesseraError(
+            f"{folder} cannot be written ({error.strerror}): give another place with results=DIR."
+        ) from None
+    ex.observers.append(FileStorageObserver(folder))
+
+
+def _interrupt(number: int, frame: Any) -> NoReturn:
+    raise KeyboardInterrupt

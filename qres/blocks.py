@@ -1,0 +1,130 @@
+"""Building blocks of the quantised hierarchical VAEs (Duan et al., "Lossy Image Compression with Quantized
+Hierarchical VAEs", WACV 2023, arXiv 2208.13056, section 4 and appendix).
+
+Attribute names follow the published checkpoints (including one misspelling), so that official weights load strictly.
+Tensors are NCHW; ``Conditioning`` is the optional embedding (B, E) of lambda for variable-rate models.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Gaussian(NamedTuple):
+    """A diagonal normal prior: mean and scale, both (B, z, h, w), float32."""
+
+    mean: Tensor
+    scale: Tensor
+
+
+class CNX(nn.Module):
+    """ConvNeXt block (section 1.1 of the model description): depthwise conv, LayerNorm, MLP of ratio 2, layer scale.
+
+    ``embedding`` > 0 adds a modulation of the normalised features by a conditioning vector (B, embedding):
+    y -> y * (1 + s) + b with (s, b) linear in the vector, zero at the start.
+    """
+
+    def __init__(self, width: int, kernel: int, embedding: int = 0, gamma: float = 1e-6) -> None:
+        super().__init__()
+        self.conv_dw = nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width)
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.mlp = nn.ModuleDict({"fc1": nn.Linear(width, 2 * width), "fc2": nn.Linear(2 * width, width)})
+        self.gamma = nn.Parameter(torch.full((width,), gamma))
+        self.film: nn.Linear | None = None
+        if embedding:
+            self.film = nn.Linear(embedding, 2 * width)
+            nn.init.zeros_(self.film.weight)
+            nn.init.zeros_(self.film.bias)
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w)."""
+        y = self._depthwise(x).permute(0, 2, 3, 1)  # (B, h, w, C)
+        y = self.norm(y)
+        if self.film is not None:
+            scale, shift = self.film(condition)[:, None, None].chunk(2, dim=-1)
+            y = y * (1 + scale) + shift
+        y = self.mlp["fc2"](F.gelu(self.mlp["fc1"](y)))
+        return x + (y * self.gamma).permute(0, 3, 1, 2)
+
+    def _depthwise(self, x: Tensor) -> Tensor:
+        if self.conv_dw.kernel_size == (1, 1):  # a per-channel affine map; the convolution kernel is 100 times slower
+            return x * self.conv_dw.weight.view(1, -1, 1, 1) + self.conv_dw.bias.view(1, -1, 1, 1)
+        return self.conv_dw(x)
+
+
+class CNXDown(CNX):
+    """A CNX block with a 7x7 kernel, then a strided ``rate`` x ``rate`` convolution."""
+
+    def __init__(self, width: int, out: int, rate: int = 2, embedding: int = 0, gamma: float = 1e-6) -> None:
+        super().__init__(width, 7, embedding, gamma)
+        self.downsapmle = nn.Conv2d(width, out, rate, stride=rate)  # spelled as in the published checkpoints
+        nn.init.zeros_(self.downsapmle.bias)
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """(B, C, h, w) -> (B, out, h / rate, w / rate)."""
+        return self.downsapmle(super().forward(x, condition))
+
+
+class VD(nn.Module):
+    """Four convolutions, each after a GELU (section 1.3): 1x1, two k x k, 1x1."""
+
+    def __init__(self, width: int, hidden: int, out: int, kernel: int, zero: bool = False) -> None:
+        super().__init__()
+        self.c1 = nn.Conv2d(width, hidden, 1)
+        self.c2 = nn.Conv2d(hidden, hidden, kernel, padding=kernel // 2)
+        self.c3 = nn.Conv2d(hidden, hidden, kernel, padding=kernel // 2)
+        self.c4 = nn.Conv2d(hidden, out, 1)
+        for conv in (self.c1, self.c2, self.c3, self.c4):
+            nn.init.zeros_(conv.bias)
+        if zero:
+            nn.init.zeros_(self.c4.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, width, h, w) -> (B, out, h, w)."""
+        for conv in (self.c1, self.c2, self.c3, self.c4):
+            x = conv(F.gelu(x))
+        return x
+
+
+class Latent(nn.Module):
+    """One latent block: prior, posterior and merge (section 1.4). Coded is round(posterior - prior mean)."""
+
+    def __init__(self, width: int, z: int, kernel: int, blocks: int, embedding: int = 0, gamma: float = 1e-6) -> None:
+        super().__init__()
+        hidden, small = width // 4, 3 if kernel >= 3 else 1
+        self.z = z
+        self.resnet_front = CNX(width, kernel, embedding, gamma)
+        self.resnet_end = CNX(width, kernel, embedding, gamma)
+        self.posterior = VD(2 * width, hidden, z, small)
+        self.prior = VD(width, hidden, 2 * z, small, zero=True)
+        self.z_proj = nn.Sequential(
+            nn.Conv2d(z, hidden // 2, small, padding=small // 2), nn.GELU(), nn.Conv2d(hidden // 2, width, 1)
+        )
+        with torch.no_grad():
+            self.z_proj[2].weight.mul_(math.sqrt(blocks / 3))
+
+    def propose(self, f: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Gaussian]:
+        """The features after the front block, and the prior p(z | what is decoded) they imply."""
+        f = self.resnet_front(f, condition)
+        mean, raw = self.prior(f).float().chunk(2, dim=1)
+        return f, Gaussian(mean, torch.exp(F.softplus(raw + 2.3) - 2.3))
+
+    def infer(self, f: Tensor, e: Tensor) -> Tensor:
+        """The posterior mean (B, z, h, w) from decoder features ``f`` and encoder features ``e``."""
+        return self.posterior(torch.cat([f, e], dim=1)).float()
+
+    def merge(self, f: Tensor, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        """The features after the latent ``z`` has been added."""
+        return self.resnet_end(f + self.z_proj(z), condition)
+
+
+def up(width: int, out: int, rate: int) -> nn.Sequential:
+    """A 1x1 convolution and a pixel shuffle: (B, width, h, w) -> (B, out, rate h, rate w)."""
+    conv = nn.Conv2d(width, out * rate * rate, 1)
+    nn.init.zeros_(conv.bias)
+    return nn.Sequential(conv, nn.PixelShuffle(rate))

@@ -1,0 +1,90 @@
+"""QRes-VAE as methods: the three published models and a small one of our own.
+
+Paper: Duan, Lu, Ma, Zhu, "Lossy Image Compression with Quantized Hierarchical VAEs", WACV 2023, arXiv 2208.13056.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from core import checkpoint
+from core.codec import Method
+from core.registry import METHODS
+from qres.codec import QResCodec
+from qres.network import QRES3M, QRES17M, QRES34M, QRES34M_LOSSLESS, Architecture, QResVAE
+
+
+class QRes(Method):
+    """What the QRes-VAE methods share; a subclass names its architecture."""
+
+    arch: ClassVar[Architecture]
+    paper: ClassVar[str] = "Duan et al., WACV 2023, arXiv 2208.13056"
+    trains_on: ClassVar[tuple[str, ...]] = ("coco",)
+    lmb: float
+
+    def model(self) -> QResVAE:
+        """A fresh network, strictly with the official state-dict names."""
+        return QResVAE(self.arch, self.lmb)
+
+    def codec(self, model: QResVAE) -> QResCodec:
+        """A codec of the model in eval mode."""
+        return QResCodec(model, self.name, checkpoint.digest(model))
+
+    def read_state(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Official checkpoints also hold the entropy coder's tables, which ours builds itself."""
+        return {name: value for name, value in state.items() if "discrete_gaussian" not in name}
+
+
+@METHODS.register("qres34m")
+@dataclass(frozen=True)
+class QRes34M(QRes):
+    """34 M parameters, natural images; ``lmb`` weighs distortion (paper: 16 to 2048)."""
+
+    arch: ClassVar[Architecture] = QRES34M
+    curve: ClassVar[str | None] = "lmb"
+    points: ClassVar[tuple[float, ...]] = (16, 32, 64, 128, 256, 512, 1024, 2048)
+    lmb: float = 16
+
+
+@METHODS.register("qres17m")
+@dataclass(frozen=True)
+class QRes17M(QRes):
+    """17 M parameters, published for CelebA at 64x64."""
+
+    arch: ClassVar[Architecture] = QRES17M
+    trains_on: ClassVar[tuple[str, ...]] = ("celeba",)
+    curve: ClassVar[str | None] = "lmb"
+    points: ClassVar[tuple[float, ...]] = (1, 2, 4, 8, 16, 32, 64, 1024)
+    lmb: float = 8
+
+
+@METHODS.register("qres34m_lossless")
+@dataclass(frozen=True)
+class QRes34MLossless(QRes):
+    """The lossless model: the same latents, then pixels under a discretised normal; ``lmb`` does not apply."""
+
+    arch: ClassVar[Architecture] = QRES34M_LOSSLESS
+    lossless: ClassVar[bool] = True
+
+    def model(self) -> QResVAE:
+        """A fresh network, strictly with the official state-dict names."""
+        return QResVAE(self.arch, lmb=1)
+
+
+@METHODS.register("qres3m")
+@dataclass(frozen=True)
+class QRes3M(QRes):
+    """Ours: the same blocks at 3.7 M parameters, one set of weights for every ``lmb`` in ``lmb_range``."""
+
+    arch: ClassVar[Architecture] = QRES3M
+    trains_on: ClassVar[tuple[str, ...]] = ("bsds500",)
+    curve: ClassVar[str | None] = "lmb"
+    points: ClassVar[tuple[float, ...]] = (8, 16, 32, 64, 128, 256, 512, 1024)
+    lmb: float = 64
+    lmb_range: tuple[float, float] = (4, 1024)
+
+    def model(self) -> QResVAE:
+        """A fresh conditional network."""
+        return QResVAE(self.arch, self.lmb, self.lmb_range)

@@ -1,0 +1,280 @@
+"""The networks of the quantised hierarchical VAEs as data, and the model that runs them.
+
+Graphical model, coarse to fine (x image, z_i latents, f the top-down state)::
+
+    f_0 = bias;   p(z_i | z_<i) = N(mean_i(f), scale_i(f)) * U(-1/2, 1/2);   f <- merge_i(f, z_i);   x_hat = head(f)
+
+Coding: s_i = round(posterior_i - mean_i), z_i = s_i + mean_i; s_i is entropy-coded under scale_i.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from core.train import Step
+from qres.blocks import CNX, CNXDown, Gaussian, Latent, up
+
+LN2 = math.log(2)
+Layer = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Bottom-up and top-down layers in checkpoint order, as (kind, arguments...) tuples, and the input normalisation.
+
+    Encoder kinds: ``patch`` (out, rate), ``cnx`` (width, kernel), ``down`` (width, out, rate). Decoder kinds:
+    ``latent`` (width, z, kernel), ``up`` (width, out, rate), ``nearest`` (rate,), ``convt`` (width, out, kernel).
+    ``embedding`` > 0 makes the model conditional on lambda.
+    """
+
+    encoder: tuple[Layer, ...]
+    decoder: tuple[Layer, ...]
+    shift: float
+    scale: float
+    embedding: int = 0
+    gamma: float = 1e-6
+
+    @property
+    def stride(self) -> int:
+        """The factor between the image and the coarsest latent; images are padded to its multiples."""
+        return math.prod(layer[-1] for layer in self.encoder if layer[0] in ("patch", "down"))
+
+    @property
+    def top_width(self) -> int:
+        """Channels of the coarsest state."""
+        return int(self.decoder[0][1])
+
+    @property
+    def latents(self) -> tuple[Layer, ...]:
+        """The latent blocks, coarse to fine."""
+        return tuple(layer for layer in self.decoder if layer[0] == "latent")
+
+
+def _cnx(width: int, kernel: int, times: int) -> tuple[Layer, ...]:
+    return (("cnx", width, kernel),) * times
+
+
+_ENCODER_34M = (
+    ("patch", 192, 4), *_cnx(192, 7, 6), ("down", 192, 384, 2), *_cnx(384, 7, 6), ("down", 384, 384, 2),
+    *_cnx(384, 5, 6), ("down", 384, 384, 2), *_cnx(384, 3, 4), ("down", 384, 384, 2), *_cnx(384, 1, 2),
+)  # fmt: skip
+_DECODER_34M = (
+    ("latent", 384, 16, 1), ("up", 384, 384, 2), *(("latent", 384, 14, 3),) * 2, ("up", 384, 384, 2),
+    *(("latent", 384, 12, 5),) * 3, ("up", 384, 384, 2), *(("latent", 384, 10, 7),) * 3, ("up", 384, 192, 2),
+    *(("latent", 192, 8, 7),) * 3,
+)  # fmt: skip
+
+QRES34M_LOSSLESS = Architecture(_ENCODER_34M, _DECODER_34M, -0.4546259594901961, 3.67572653978347)
+QRES34M = Architecture(_ENCODER_34M, (*_DECODER_34M, ("up", 192, 3, 4)), -0.4546259594901961, 3.67572653978347)
+QRES17M = Architecture(
+    (
+        ("patch", 144, 4), *_cnx(144, 7, 6), ("down", 144, 288, 2), *_cnx(288, 5, 6), ("down", 288, 288, 2),
+        *_cnx(288, 3, 4), ("down", 288, 288, 4), *_cnx(288, 1, 2),
+    ),
+    (
+        ("latent", 288, 16, 1), ("nearest", 4), *(("latent", 288, 8, 3),) * 2, ("convt", 288, 288, 3),
+        *(("latent", 288, 6, 5),) * 4, ("convt", 288, 144, 5), *(("latent", 144, 4, 7),) * 5, ("up", 144, 3, 4),
+    ),
+    -0.4356, 3.397893306150187,
+)  # fmt: skip
+# Ours: the same blocks at about a tenth of the parameters and of the work, no stride-64 level, conditional on lambda.
+QRES3M = Architecture(
+    (
+        ("patch", 64, 4), *_cnx(64, 7, 2), ("down", 64, 128, 2), *_cnx(128, 5, 3), ("down", 128, 192, 2),
+        *_cnx(192, 5, 3), ("down", 192, 192, 2), *_cnx(192, 3, 1),
+    ),
+    (
+        ("latent", 192, 16, 1), ("up", 192, 192, 2), *(("latent", 192, 14, 3),) * 2, ("up", 192, 128, 2),
+        *(("latent", 128, 12, 5),) * 2, ("up", 128, 64, 2), *(("latent", 64, 8, 5),) * 2, ("up", 64, 3, 4),
+    ),
+    -0.4546259594901961, 3.67572653978347, embedding=48, gamma=0.1,
+)  # fmt: skip
+
+
+class Encoder(nn.Module):
+    """The bottom-up path; returns the last features of each resolution."""
+
+    def __init__(self, arch: Architecture) -> None:
+        super().__init__()
+        self.enc_blocks = nn.ModuleList(self._block(layer, arch) for layer in arch.encoder)
+
+    @staticmethod
+    def _block(layer: Layer, arch: Architecture) -> nn.Module:
+        kind, *args = layer
+        if kind == "patch":
+            return nn.Conv2d(3, args[0], args[1], stride=args[1])
+        block = {"cnx": CNX, "down": CNXDown}[kind]
+        return block(*args, embedding=arch.embedding, gamma=arch.gamma)
+
+    def forward(self, x: Tensor, condition: Tensor | None) -> dict[int, Tensor]:
+        """Normalised images (B, 3, H, W) -> {height: features (B, C, height, width)}."""
+        features = {}
+        for block in self.enc_blocks:
+            x = block(x) if isinstance(block, nn.Conv2d) else block(x, condition)
+            features[x.shape[2]] = x  # later blocks of a resolution replace earlier ones
+        return features
+
+
+class Decoder(nn.Module):
+    """The top-down path: latent blocks and up-sampling layers in order, and the learned start."""
+
+    def __init__(self, arch: Architecture) -> None:
+        super().__init__()
+        self.dec_blocks = nn.ModuleList(self._block(layer, arch) for layer in arch.decoder)
+        self.bias = nn.Parameter(torch.zeros(1, arch.top_width, 1, 1))
+
+    @staticmethod
+    def _block(layer: Layer, arch: Architecture) -> nn.Module:
+        kind, *args = layer
+        if kind == "latent":
+            return Latent(*args, blocks=len(arch.latents), embedding=arch.embedding, gamma=arch.gamma)
+        if kind == "up":
+            return up(*args)
+        if kind == "nearest":
+            return nn.Upsample(scale_factor=args[0])
+        width, out, kernel = args
+        return nn.ConvTranspose2d(width, out, kernel, stride=2, padding=kernel // 2, output_padding=1)
+
+    def start(self, batch: int, height: int, width: int) -> Tensor:
+        """The state before the first latent, (B, W0, height, width)."""
+        return self.bias.expand(batch, -1, height, width).contiguous(memory_format=torch.channels_last)
+
+
+class LambdaEmbedding(nn.Module):
+    """lambda (B,) -> conditioning vector (B, size): sinusoids of ln(lambda), then a two-layer MLP."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.mlp = nn.Sequential(nn.Linear(size, size), nn.GELU(), nn.Linear(size, size))
+
+    def forward(self, lmb: Tensor) -> Tensor:
+        """(B,) -> (B, size)."""
+        frequency = torch.exp2(torch.linspace(-3, 2, self.size // 2, device=lmb.device))
+        phase = torch.log(lmb)[:, None] * frequency
+        return self.mlp(torch.cat([torch.sin(phase), torch.cos(phase)], dim=1))
+
+
+class QResVAE(nn.Module):
+    """A quantised hierarchical VAE; ``lmb`` weighs distortion (mean squared error of the (-1, 1) image) in the loss.
+
+    With ``arch.embedding`` the model serves all lambdas in ``lmb_range``; training draws one per image, log-uniformly.
+    """
+
+    def __init__(self, arch: Architecture, lmb: float, lmb_range: tuple[float, float] = (4, 2048)) -> None:
+        super().__init__()
+        self.arch, self.lmb, self.lmb_range = arch, float(lmb), lmb_range
+        self.encoder = Encoder(arch)
+        self.decoder = Decoder(arch)
+        self.embedding = LambdaEmbedding(arch.embedding) if arch.embedding else None
+        self.out_net: nn.ModuleDict | None = None
+        if arch.decoder[-1][0] == "latent":  # the lossless model: mean and log-scale of each pixel
+            width = arch.decoder[-1][1]
+            self.out_net = nn.ModuleDict({"conv_mean": up(width, 3, 4), "conv_scale": up(width, 3, 4)})
+
+    # -- the two paths ------------------------------------------------------------------------------------------
+
+    def condition(self, lmb: Tensor | None) -> Tensor | None:
+        """The conditioning vector of lambda (B,), or None for a model of one rate."""
+        return None if self.embedding is None else self.embedding(lmb)
+
+    def features(self, images: Tensor, condition: Tensor | None = None) -> dict[int, Tensor]:
+        """Bottom-up features of images (B, 3, H, W) in [0, 1]; H and W multiples of ``arch.stride``."""
+        x = (images + self.arch.shift) * self.arch.scale
+        return self.encoder(x.contiguous(memory_format=torch.channels_last), condition)
+
+    def top_down(self, shape: tuple[int, int, int], visit: Any, condition: Tensor | None = None) -> Tensor:
+        """Run the decoder; ``visit(i, block, f, prior)`` gives the latent z of block i. Returns the last state.
+
+        ``shape`` is (B, H / stride, W / stride). The state is (B, 3, H, W) in (-1, 1), unclamped (lossy models) or
+        features for ``out_net`` (the lossless one).
+        """
+        f, i = self.decoder.start(*shape), 0
+        for block in self.decoder.dec_blocks:
+            if isinstance(block, Latent):
+                f, prior = block.propose(f, condition)
+                f = block.merge(f, visit(i, block, f, prior), condition)
+                i += 1
+            else:
+                f = block(f)
+        return f
+
+    # -- training -----------------------------------------------------------------------------------------------
+
+    def draw_lambda(self, images: Tensor) -> Tensor:
+        """lambda for each image: log-uniform over ``lmb_range`` when training a conditional model, else ``lmb``."""
+        if not (self.training and self.embedding is not None):
+            return images.new_full((len(images),), self.lmb)
+        low, high = (math.log(v) for v in self.lmb_range)
+        return torch.exp(low + (high - low) * torch.rand(len(images), device=images.device))
+
+    def forward(self, images: Tensor, noise: list[Tensor] | None = None) -> Step:
+        """The training objective of a batch (B, 3, H, W) in [0, 1] (in eval mode: of the quantised path).
+
+        loss = KL / dims + lmb * MSE(-1..1 scale) in nats per dimension (equation 9 of the paper); ``bits`` are per
+        pixel, ``distortion`` is the MSE on the [0, 1] scale. ``noise`` fixes the uniform noise of each block.
+        """
+        lmb = self.draw_lambda(images)
+        condition = self.condition(lmb)
+        features = self.features(images, condition)
+        nats = images.new_zeros(len(images))
+
+        def visit(i: int, block: Latent, f: Tensor, prior: Gaussian) -> Tensor:
+            nonlocal nats
+            mean = block.infer(f, features[f.shape[2]])
+            if self.training:
+                z = mean + (torch.rand_like(mean) - 0.5 if noise is None else noise[i])
+                nats = nats - train_log_likelihood(z - prior.mean, prior.scale, 1.0).sum((1, 2, 3))
+            else:
+                symbols = torch.round(mean - prior.mean)
+                z = symbols + prior.mean
+                nats = nats - code_log_likelihood(symbols, prior.scale).sum((1, 2, 3))
+            return z
+
+        b, _, h, w = images.shape
+        last = self.top_down((b, h // self.arch.stride, w // self.arch.stride), visit, condition)
+        target = (images - 0.5) * 2
+        kl = nats / target[0].numel()
+        if self.out_net is not None:
+            nll = -self.pixel_log_likelihood(last, target).mean((1, 2, 3))
+            return Step((kl + nll).mean(), (kl + nll).mean() * 3 / LN2, nll.mean())
+        output = last.float()
+        error = ((output - target) ** 2).mean((1, 2, 3))
+        # In the conditional model the losses of different lambdas are brought to one scale, so no rate dominates.
+        weight = (lmb / 64) ** -0.4 if self.training and self.embedding is not None else torch.ones_like(lmb)
+        clamped = ((output.clamp(-1, 1) - target) ** 2).mean() / 4
+        return Step((weight * (kl + lmb * error)).mean(), kl.mean() * 3 / LN2, clamped)
+
+    def pixel_log_likelihood(self, last: Tensor, target: Tensor) -> Tensor:
+        """ln P of each pixel (B, 3, H, W) under the lossless model's discretised normal, bins of 1 / 127.5."""
+        assert self.out_net is not None
+        mean = self.out_net["conv_mean"](last).float()
+        scale = torch.exp(nn.functional.softplus(self.out_net["conv_scale"](last).float() + 16) - 16)
+        return train_log_likelihood(target - mean, scale, 1 / 127.5)
+
+
+def train_log_likelihood(offset: Tensor, scale: Tensor, width: float) -> Tensor:
+    """ln of the mass of N(0, scale) in a bin of ``width`` around ``offset``; the density stands in below 1e-6."""
+
+    def cdf(t: Tensor) -> Tensor:
+        return 0.5 * (1 + torch.erf(t / math.sqrt(2)))
+
+    with torch.autocast(offset.device.type, enabled=False):
+        mass = cdf((offset + width / 2) / scale) - cdf((offset - width / 2) / scale)
+        density = -0.5 * (offset / scale) ** 2 - torch.log(scale) - 0.5 * math.log(2 * math.pi) + math.log(width)
+        return torch.where(mass > 1e-6, torch.log(mass.clamp_min(1e-8)), density)
+
+
+def code_log_likelihood(symbols: Tensor, scale: Tensor) -> Tensor:
+    """ln of the mass the coder gives to integer symbols: scale at least 0.11, mass at least 1e-9."""
+    scale, v = scale.clamp_min(0.11), symbols.abs()
+
+    def cdf(t: Tensor) -> Tensor:
+        return 0.5 * torch.erfc(-t / math.sqrt(2))
+
+    return torch.log((cdf((0.5 - v) / scale) - cdf((-0.5 - v) / scale)).clamp_min(1e-9))

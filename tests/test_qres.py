@@ -1,0 +1,192 @@
+"""QRes-VAE: official names, golden outputs through forward and through real streams, odd sizes, damage."""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from shared import shared
+
+from core.bitstream import BitstreamError, DecodeMismatch
+from core.images import open_image
+from core.registry import METHODS, discover, make_method
+from qres.codec import QResCodec, lambda_code
+from qres.network import QRES17M, QRES34M, QRES34M_LOSSLESS, QResVAE
+from golden_qres import fill, parameters_sha256
+
+discover()
+MODELS = {
+    "qres34m": (QRES34M, 34_036_602, "c3edf689f81538e56746c3cd0d5a025c234727260dcbce36a0bcbb8e784d6355"),
+    "qres17m": (QRES17M, 16_678_842, "0d6071af50afe21ab8be449d125717e9086413c1e549793a974f7043b3b91cde"),
+    "qres34m_lossless": (
+        QRES34M_LOSSLESS, 34_045_866, "5085c7311ef64883864558fa398d97a9893b68a491497979a0830a2714c5b633",
+    ),
+}  # fmt: skip
+
+
+@cache
+def golden_model(name: str) -> QResVAE:
+    return fill(QResVAE(MODELS[name][0], lmb=16))
+
+
+@cache
+def golden() -> dict[str, np.ndarray]:
+    return dict(np.load(shared("golden/qres34m.npz")))
+
+
+def crop_b() -> np.ndarray:
+    return open_image(shared("data/kodak/kodim16.png"))[256:448, 384:512]
+
+
+def tensor(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_names_and_golden_rule(name):
+    _, count, digest = MODELS[name]
+    model = golden_model(name)
+    assert sum(p.numel() for p in model.parameters()) == count
+    assert parameters_sha256(model) == digest
+    assert isinstance(METHODS[name]().model(), QResVAE)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_official_state_names(name):
+    keys = json.loads(shared(f"specs/qres_state_keys_{name}.json").read_text())
+    official = {key: shape for key, shape in keys.items() if "discrete_gaussian" not in key}
+    assert {key: list(value.shape) for key, value in golden_model(name).state_dict().items()} == official
+    state = {key: torch.zeros(shape) for key, shape in keys.items()}
+    golden_names = make_method(name).read_state(state)
+    assert set(golden_names) == set(official)
+
+
+def walk(model: QResVAE, image: np.ndarray) -> dict[str, list[np.ndarray]]:
+    """Symbols, posterior and prior of every block on the quantised path, and the output."""
+    out: dict[str, list] = {"sym": [], "qm": [], "pm": [], "log": []}
+
+    def visit(i, block, f, prior):
+        mean = block.infer(f, features[f.shape[2]])
+        symbols = torch.round(mean - prior.mean)
+        rows = (symbols, mean, prior.mean, torch.log(prior.scale))
+        for key, value in zip(out, rows, strict=True):
+            out[key].append(value.flatten().numpy())
+        return symbols + prior.mean
+
+    x = tensor(image)
+    with torch.inference_mode():
+        features = model.features(x)
+        out["xhat"] = model.top_down((1, x.shape[2] // 64, x.shape[3] // 64), visit)[0].numpy()
+    return {key: np.concatenate(value) if isinstance(value, list) else value for key, value in out.items()}
+
+
+def test_golden_symbols_and_output():
+    g, got = golden(), walk(golden_model("qres34m"), crop_b())
+    np.testing.assert_array_equal(got["sym"], g["B_sym"])
+    np.testing.assert_allclose(got["qm"], g["B_qm"], atol=5e-5)
+    np.testing.assert_allclose(got["pm"], g["B_pm"], atol=5e-5)
+    np.testing.assert_allclose(got["log"], g["B_logv"], atol=5e-5)
+    np.testing.assert_allclose(got["xhat"], g["B_xhat"], atol=1e-4)
+
+
+def test_golden_forward_eval():
+    g, model = golden(), golden_model("qres34m")
+    with torch.inference_mode():
+        step = model(tensor(crop_b()))
+    assert float(step.loss) == pytest.approx(float(g["B_loss"]), rel=1e-5)
+    assert float(step.bits) == pytest.approx(float(g["B_bppix"]), rel=1e-5)
+    assert -10 * math.log10(float(step.distortion)) == pytest.approx(float(g["B_psnr"]), abs=1e-4)
+
+
+def test_golden_training_step():
+    g, model = golden(), golden_model("qres34m")
+    image = tensor(crop_b())
+    shapes = g["B_zshapes"].astype(int)
+    noise = [
+        torch.from_numpy(np.random.RandomState(1000 + i).uniform(-0.5, 0.5, (1, *s)).astype(np.float32))
+        for i, s in enumerate(shapes.tolist())
+    ]
+    model.train()
+    step = model(image, noise)
+    step.loss.backward()
+    norms = {name: float(p.grad.double().norm()) for name, p in model.named_parameters() if p.grad is not None}
+    model.eval().zero_grad(set_to_none=True)
+    assert float(step.loss.detach()) == pytest.approx(float(g["B_train_loss"]), rel=1e-5)
+    names = [str(name) for name in g["B_train_grad_names"]]
+    np.testing.assert_allclose([norms[n] for n in names], g["B_train_grad_norms"], rtol=2e-3)
+
+
+def test_golden_image_through_a_real_stream():
+    g, model = golden(), golden_model("qres34m")
+    codec = QResCodec(model, "qres34m", b"golden")
+    image = crop_b()
+    stream = codec.compress(image)
+    decoded = codec.decompress(stream)
+    expected = np.rint((np.clip(g["B_xhat"], -1, 1) + 1) * 127.5).transpose(1, 2, 0)
+    assert np.abs(decoded.astype(int) - expected).max() <= 1
+    assert (decoded != expected).mean() < 1e-3
+    # The model's estimate floors improbable symbols at 29.9 bits, where an escape costs about 24 (see the golden note).
+    assert 0.9 < codec.payload_bits(stream) / codec.bits(image) < 1.01
+    assert codec.bits(image) == pytest.approx(float(g["B_bits"].sum()), rel=1e-4)
+    assert len(stream) - codec.payload_bits(stream) / 8 == 18  # the header of an image with sides above 127
+
+
+def test_golden_lossless_is_exact():
+    codec = QResCodec(golden_model("qres34m_lossless"), "qres34m_lossless", b"golden")
+    image = crop_b()[:64, :70]
+    assert np.array_equal(codec.decompress(codec.compress(image)), image)
+
+
+@pytest.fixture(scope="module")
+def small() -> QResCodec:
+    torch.manual_seed(0)
+    model = METHODS["qres3m"](lmb=64).model()
+    for parameter in model.parameters():  # a fresh model codes nothing but zeros
+        if parameter.dim() > 1:
+            parameter.data.mul_(1.5).add_(torch.randn_like(parameter) * 0.02)
+    return QResCodec(model, "qres3m", b"test")
+
+
+def picture(height: int, width: int, channels: int = 3) -> np.ndarray:
+    return np.random.default_rng(height * 1000 + width).integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 70, 3), (33, 31, 1), (64, 96, 3), (65, 1, 1)])
+def test_any_size(small, shape):
+    image = picture(*shape)
+    stream = small.compress(image)
+    decoded = small.decompress(stream)
+    assert decoded.shape == shape and decoded.dtype == np.uint8
+    assert stream == small.compress(image)
+    assert np.array_equal(decoded, small.decompress(stream))
+
+
+def test_lambda_travels_in_the_stream(small):
+    image = picture(64, 64)
+    other = QResCodec(small.model, "qres3m", b"test")
+    other._code = lambda_code(900)
+    stream = other.compress(image)
+    assert stream != small.compress(image)
+    assert np.array_equal(small.decompress(stream), other.decompress(stream))
+
+
+def test_another_checkpoint_is_refused(small):
+    with pytest.raises(BitstreamError, match="another method or checkpoint"):
+        QResCodec(small.model, "qres3m", b"other").decompress(small.compress(picture(32, 32)))
+
+
+def test_a_drifted_decoder_is_noticed(small):
+    """Scales that cross a table boundary, as other floating point would make them, change the decoded symbols."""
+    stream = small.compress(picture(64, 64))
+    bias = small.model.decoder.dec_blocks[2].prior.c4.bias
+    before = bias.data.clone()
+    bias.data += 0.06
+    try:
+        with pytest.raises((DecodeMismatch, BitstreamError)):
+            small.decompress(stream)
+    finally:
+        bias.data.copy_(before)
