@@ -137,7 +137,7 @@ class Heic(Anchor):
     """HEIC: one HEVC intra picture by x265 in a HEIF container."""
 
     curve = "quality"
-    points = (5, 15, 25, 35, 45, 55, 65)
+    points = (14, 22, 30, 38, 46, 54, 62)
     origin = ("pillow-heif", "libheif", "libheif")
     counts = "8 bits, rate = the whole file with its container of about 400 bytes"
     limits: ClassVar[Limits] = {"quality": Range(0, 100), "subsampling": CHROMA}
@@ -180,7 +180,7 @@ class X265(Video):
 
     encoder, decoder = "libx265", "hevc"
     curve = "qp"
-    points = (49, 44, 39, 34, 29, 25)
+    points = (46, 41, 36, 31, 26, 22)
     limits: ClassVar[Limits] = {
         "qp": Range(0, 51),
         "subsampling": CHROMA,

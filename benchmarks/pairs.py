@@ -21,6 +21,7 @@ from benchmarks.curves import Curve, of_mean
 
 Floats = NDArray[np.float64]
 METHOD = "pchip"
+AT_ONCE = 40  # pairs whose resamples go through the arithmetic together
 RESAMPLES = 200  # enough for an interval printed to a tenth of a per cent next to its number
 
 
@@ -46,14 +47,15 @@ def all_pairs(
     """
     native = [r for c in curves if metric in c.points and len((r := _ready(c, metric, resamples)).rate)]
     # Published MS-SSIM in dB is that of the mean MS-SSIM: beside it, measured curves are taken so, too.
-    mean = {id(r): _as_published(r, metric) for r in native}
+    mixture = metric == "ms_ssim_db" and len({r.curve.source for r in native}) > 1
+    mean = {id(r): _as_published(r, metric) for r in native} if mixture else {}
     jobs = []
     for a, t in combinations(native, 2):
-        mixed = metric == "ms_ssim_db" and a.curve.source != t.curve.source
+        mixed = mixture and a.curve.source != t.curve.source
         jobs.append((mean[id(a)], mean[id(t)]) if mixed else (a, t))
     found: dict[tuple[str, str], BDResult] = {}
-    for (a, t), rate, quality in zip(jobs, *_averages(jobs), strict=True):
-        result = _result(a, t, rate, quality)
+    for (a, t), rate, quality, interval in zip(jobs, *_averages(jobs), _intervals(jobs), strict=True):
+        result = _result(a, t, rate, quality, interval)
         found[a.curve.label, t.curve.label] = result
         found[t.curve.label, a.curve.label] = _exchanged(result)
     return found
@@ -78,7 +80,7 @@ def _ready(curve: Curve, metric: str, resamples: int) -> _Ready:
 
 
 def _as_published(ready: _Ready, metric: str) -> _Ready:
-    if metric != "ms_ssim_db" or ready.curve.source == "published" or "ms_ssim" not in ready.curve.points:
+    if ready.curve.source == "published" or "ms_ssim" not in ready.curve.points:
         return ready
     return _ready(of_mean(ready.curve), metric, resamples=0)
 
@@ -98,13 +100,15 @@ def _averages(jobs: Sequence[tuple[_Ready, _Ready]]) -> tuple[Floats, Floats]:
         ra, qa = (np.stack([getattr(jobs[i][0], n) for i in rows]) for n in ("rate", "quality"))
         rt, qt = (np.stack([getattr(jobs[i][1], n) for i in rows]) for n in ("rate", "quality"))
         rate[rows] = bd_rates(ra, qa, rt, qt)
-        # Exchange the axes: the mean difference of quality over log rate, in the units bd_rates wants and gives.
-        percent = bd_rates(10**qa, np.log10(ra) + 9, 10**qt, np.log10(rt) + 9)
-        quality[rows] = np.log10(1 + percent / 100)
+        # With exchanged axes it is the mean difference of quality over log rate, in the form bd_rates wants and gives.
+        percent = bd_rates(10 ** (qa / 10), np.log10(ra), 10 ** (qt / 10), np.log10(rt))
+        quality[rows] = 10 * np.log10(1 + percent / 100)
     return rate, quality
 
 
-def _result(a: _Ready, t: _Ready, rate: float, quality: float) -> BDResult:
+def _result(
+    a: _Ready, t: _Ready, rate: float, quality: float, interval: tuple[float, float] | None
+) -> BDResult:
     low, high = max(a.quality[0], t.quality[0]), min(a.quality[-1], t.quality[-1])
     overlap = math.isfinite(rate)
     few = min(len(a.rate), len(t.rate)) < 2
@@ -121,16 +125,29 @@ def _result(a: _Ready, t: _Ready, rate: float, quality: float) -> BDResult:
         points_anchor=len(a.rate),
         points_test=len(t.rate),
         method=METHOD,
-        interval=_interval(a, t) if overlap else None,
+        interval=interval if overlap else None,
         overlap=overlap,
         note="; ".join(notes),
     )
 
 
-def _interval(a: _Ready, t: _Ready) -> tuple[float, float] | None:
-    if a.rates is None or t.rates is None or a.qualities is None or t.qualities is None or a.names != t.names:
-        return None
-    values = bd_rates(a.rates, a.qualities, t.rates, t.qualities)
+def _intervals(jobs: Sequence[tuple[_Ready, _Ready]]) -> list[tuple[float, float] | None]:
+    """The bootstrap interval of every job, or None for curves without resamples of the same images."""
+    found: list[tuple[float, float] | None] = [None] * len(jobs)
+    shapes: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for i, (a, t) in enumerate(jobs):
+        if a.rates is not None and t.rates is not None and a.names == t.names and min(len(a.rate), len(t.rate)) >= 3:
+            shapes[*a.rates.shape, *t.rates.shape].append(i)
+    for rows in shapes.values():
+        for chunk in (rows[k : k + AT_ONCE] for k in range(0, len(rows), AT_ONCE)):
+            stacks = [np.concatenate([getattr(jobs[i][s], n) for i in chunk]) for s in (0, 1) for n in ("rates", "qualities")]
+            for i, values in zip(chunk, bd_rates(*stacks).reshape(len(chunk), -1), strict=True):
+                found[i] = _percentiles(values)
+    return found
+
+
+def _percentiles(values: Floats) -> tuple[float, float] | None:
+    """The interval of the finite values, or None when too many resamples have no overlap."""
     kept = values[np.isfinite(values)]
     if len(kept) < 0.9 * len(values):
         return None

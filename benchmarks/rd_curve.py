@@ -22,7 +22,7 @@ from benchmarks.tables import rd_table, to_markdown
 from experiments.evaluate import evaluate, evaluation_config, say
 from experiments.wiring import experiment, guarded, run, sequence
 
-NAMED = {
+NAMED: dict[str, dict[str, Any]] = {
     "smoke": {"methods": "qres3m,jpeg", "dataset": "sample", "limit": 2, "points": None},
     "paper": {"dataset": "kodak", "limit": None, "weights": "official"},
 }

@@ -199,11 +199,12 @@ def _images(
     measured = [c for c in curves if c.images is not None and c.cells]
     every = list(dict.fromkeys(name for c in measured for name in c.images["image"]))  # type: ignore[index]
     names = every[:IMAGES]
-    numbers, links = {}, {}
+    numbers, links, folders = {}, {}, {p.parent for p in kept}
     for curve in measured:
         for key, rows in _by_cell(curve):
             numbers[key] = _columns(rows, names, ("bpp", *metrics))
-            links[key] = {n: _link(p, folder) for n in names if (p := store.picture(key, n)) in kept}
+            if store.picture(key, "any").parent in folders:
+                links[key] = {n: _link(p, folder) for n in names if (p := store.picture(key, n)) in kept}
     for dataset in dict.fromkeys(c.dataset for c in measured):
         originals = {n: _link(p, folder) for n in names if (p := store.original(dataset, n)) in kept}
         links["original"] = originals

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 from safetensors import SafetensorError
@@ -24,10 +25,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from core.codec import Method, MissingWeights, TesseraError
-from core.download import DownloadError, fetch
+from core.download import DownloadError, Unreachable, fetch
 
 SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"
 State = Mapping[str, Tensor]
+_unreachable: dict[str, Unreachable] = {}  # hosts that gave no connection to this process: waited for once
 
 
 class CheckpointError(TesseraError):
@@ -111,9 +113,8 @@ def read(path: Path) -> State:
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read as weights ({str(error).splitlines()[0]}): fetch it again."
-        ) from None
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise CheckpointError(f"{path} cannot be read as weights ({reason}): fetch it again.") from None
     except Exception as error:  # pickle errors, among them refused globals
         raise CheckpointError(f"{path} is not a plain dictionary of tensors ({type(error).__name__}).") from None
     if isinstance(state, dict) and isinstance(state.get("model"), dict):
@@ -165,7 +166,7 @@ def _official(method: Method) -> Weights:
     path = cache_dir() / "weights" / f"{entry['id']}{Path(entry['url']).suffix}"
     if not path.exists():
         print(f"{entry['id']}: {entry['licence']}")
-        fetch(entry["url"], path, sha256=entry.get("sha256") or _locked(entry["id"]))
+        _fetch(entry["url"], path, entry.get("sha256") or _locked(entry["id"]))
     found = sha256(path)
     expected = entry.get("sha256") or _lock(entry["id"], found)
     if not found.startswith(expected):
@@ -173,6 +174,17 @@ def _official(method: Method) -> Weights:
             f"{path} is not the published file (SHA-256 {found[:12]}, expected {expected[:12]}): delete it."
         )
     return Weights(path, f"{entry['id']}-{found[:8]}", "official", {**entry, "sha256": found})
+
+
+def _fetch(url: str, path: Path, digest: str | None) -> None:
+    host = urlsplit(url).netloc
+    if host in _unreachable:
+        raise _unreachable[host]
+    try:
+        fetch(url, path, sha256=digest)
+    except Unreachable as error:
+        _unreachable[host] = error
+        raise
 
 
 def _points(method: Method) -> str:
@@ -186,7 +198,7 @@ def _lock_file() -> Path:
 
 def _locked(name: str) -> str | None:
     path = _lock_file()
-    return json.loads(path.read_text()).get(name) if path.exists() else None
+    return _read_json(path).get(name) if path.exists() else None
 
 
 def _lock(name: str, digest: str) -> str:
@@ -194,11 +206,21 @@ def _lock(name: str, digest: str) -> str:
     known = _locked(name)
     if known is None:
         path = _lock_file()
-        entries = json.loads(path.read_text()) if path.exists() else {}
+        entries = _read_json(path) if path.exists() else {}
         part = path.with_suffix(".part")
         part.write_text(json.dumps({**entries, name: digest}, indent=1, sort_keys=True) + "\n")
         part.replace(path)
     return known or digest
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        entries = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}): restore it or delete it.") from None
+    if not isinstance(entries, dict):
+        raise CheckpointError(f"{path} holds no names and values: restore it or delete it.")
+    return entries
 
 
 def _from_path(path: Path, origin: str = "path") -> Weights:
@@ -207,8 +229,8 @@ def _from_path(path: Path, origin: str = "path") -> Weights:
     if not path.exists():
         raise MissingWeights(f"no weights at {path}: give a run folder, a .safetensors or a .pt file.")
     meta_path = path.with_name("meta.json")
-    meta = json.loads(meta_path.read_text()) if path.suffix == ".safetensors" and meta_path.exists() else {}
+    meta = _read_json(meta_path) if path.suffix == ".safetensors" and meta_path.exists() else {}
     found = sha256(path)
-    if meta and meta["sha256"] != found:
+    if meta and meta.get("sha256") != found:
         raise CheckpointError(f"{path} is not what its meta.json describes (SHA-256 differs): fetch or train it again.")
     return Weights(path, meta.get("id") or f"{path.stem}-{found[:8]}", origin, meta)

@@ -24,6 +24,10 @@ class DownloadError(TesseraError):
     """A file could not be fetched; the text says what to do."""
 
 
+class Unreachable(DownloadError):
+    """No connection to the host of a file: others there will not come either."""
+
+
 class _Stopped(Exception):
     """The connection ended early; what came is in the .part file."""
 
@@ -51,7 +55,10 @@ def fetch(
     (connect, read). Raises ``DownloadError``; what was wrong is deleted, what was cut off stays for the next try.
     """
     file, manual = Expected(target.name, size, sha256), manual or target
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DownloadError(f"{target.parent} cannot be made ({error.strerror}): choose another place.") from error
     part = target.with_name(f"{target.name}.part")
     by_hand = f"or download it by hand to {manual}, then run this again"
     for attempt in range(1, ATTEMPTS + 1):
@@ -65,7 +72,7 @@ def fetch(
                     f"{url} stopped after {have} bytes ({error}): run this again to resume, {by_hand}."
                 ) from error
         except requests.ConnectionError as error:
-            raise DownloadError(f"{url} cannot be reached: check the network, {by_hand}.") from error
+            raise Unreachable(f"{url} cannot be reached: check the network, {by_hand}.") from error
         except requests.RequestException as error:
             name = type(error).__name__
             raise DownloadError(f"{url} cannot be fetched ({name}): correct the URL, {by_hand}.") from error

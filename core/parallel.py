@@ -46,6 +46,14 @@ def all_sum(value: torch.Tensor) -> torch.Tensor:
     return value
 
 
+def any_rank(flag: bool) -> bool:
+    """Whether the flag is set on any rank: all of them get the same answer."""
+    if not dist.is_initialized():
+        return flag
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    return bool(all_sum(torch.tensor(int(flag), device=device)))
+
+
 def broadcast(value: torch.Tensor) -> torch.Tensor:
     """Overwrite ``value`` in place with that of rank 0 (codebooks initialised from data) and return it."""
     if dist.is_initialized():

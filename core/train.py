@@ -17,7 +17,9 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from pickle import UnpicklingError
+from threading import Event
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -116,7 +118,7 @@ class Trainer:
 
     def __init__(self, model: nn.Module, config: TrainConfig) -> None:
         device = torch.device(config.device)
-        self.model = model.to(device, memory_format=torch.channels_last)
+        self.model: nn.Module = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = deepcopy(self.model).requires_grad_(False)
         self.config = config
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr)
@@ -148,9 +150,10 @@ class Trainer:
             self.model.load_state_dict(state["model"])
             self.average.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
-        except (RuntimeError, KeyError, ValueError) as error:
+        except (RuntimeError, KeyError, ValueError, TypeError, EOFError, UnpicklingError) as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise TesseraError(
-                f"cannot resume from {path}: it was written for another model ({str(error).splitlines()[0]}); "
+                f"cannot resume from {path}: it is damaged or was written for another model ({reason}); "
                 "use another folder or delete it."
             ) from None
         self.step, self.skipped, self.norms = state["step"], state["skipped"], list(state["norms"])
@@ -208,7 +211,7 @@ def fit(
     """Train to ``config.steps``, resuming from ``folder/state.pt``; returns the averaged model in eval mode.
 
     ``log`` is called on rank 0 every ``log_every`` steps with means since the last call; ``validate`` when saving.
-    SIGTERM and Ctrl-C save before they end the run (KeyboardInterrupt).
+    SIGTERM and Ctrl-C end the run with KeyboardInterrupt after the step at hand, saved.
     """
     state = folder / "state.pt"
     if parallel.is_main():
@@ -219,24 +222,23 @@ def fit(
     run.model.train()
     wrapped = DistributedDataParallel(run.model) if torch.distributed.is_initialized() else run.model
     share = _share(config.batch)
-    with _stop_on_sigterm(), ThreadPoolExecutor(1) as reader:
+    with _stop_requests() as stop, ThreadPoolExecutor(1) as reader:
         ahead = reader.submit(batches, run.step, share)
         recent: list[dict[str, float]] = []
-        try:
-            while run.step < config.steps:
-                batch = ahead.result()
-                ahead = reader.submit(batches, run.step + 1, share)
-                recent.append(run.advance(wrapped, batch))
-                if run.step % config.log_every == 0 or run.step == config.steps:
-                    _report(log, run, recent)
-                    recent = []
-                if run.step % config.save_every == 0 or run.step == config.steps:
-                    _save(run, state, log, validate)
-        except KeyboardInterrupt:
-            if parallel.is_main():
-                run.save(state)
-            raise
-    return run.average.eval()
+        while run.step < config.steps:
+            batch = ahead.result()
+            ahead = reader.submit(batches, run.step + 1, share)
+            recent.append(run.advance(wrapped, batch))
+            if run.step % config.log_every == 0 or run.step == config.steps:
+                _report(log, run, recent)
+                recent = []
+            if run.step % config.save_every == 0 or run.step == config.steps:
+                _save(run, state, log, validate)
+            if parallel.any_rank(stop.is_set()):
+                _save(run, state, log, None)
+                raise KeyboardInterrupt
+    average: nn.Module = run.average.eval()
+    return average
 
 
 def _save(run: Trainer, state: Path, log: Log, validate: Callable[[nn.Module, int], dict[str, float]] | None) -> None:
@@ -271,18 +273,16 @@ def _mix(seed: int, step: int, rank: int) -> int:
 
 
 @contextmanager
-def _stop_on_sigterm() -> Iterator[None]:
-    """Turn SIGTERM into KeyboardInterrupt, so that preempted jobs save their state."""
-
-    def stop(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt(f"signal {number}")
-
+def _stop_requests() -> Iterator[Event]:
+    """An event that SIGTERM and Ctrl-C set, so that a run ends, and saves, between two steps and never inside one."""
+    stop, before = Event(), {}
     try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not in the main thread: leave signals alone
-        yield
-        return
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before[number] = signal.signal(number, lambda *_: stop.set())
+    except ValueError:  # not in the main thread: signals are somebody else's
+        pass
     try:
-        yield
+        yield stop
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -13,7 +13,7 @@ from benchmarks.datasets import ImageSet, open_dataset
 from benchmarks.store import Cell, CellResult, Store
 from core import checkpoint
 from core.checkpoint import Weights
-from core.codec import Method, MissingWeights, TesseraError
+from core.codec import Method, TesseraError
 from core.registry import discover, make_method, unknown
 from experiments.wiring import changed, default_params, sequence
 
@@ -59,22 +59,24 @@ class Job:
 
 def plan_jobs(config: Mapping[str, Any], outcome: Outcome) -> tuple[ImageSet, list[Job]]:
     """The images and cells that a config asks for; mistakes raise, reasoned skips and missing weights are noted."""
+    if not isinstance(config["limit"], int | None):
+        raise TesseraError(f"limit={config['limit']} must be a whole number.")
     requests = _requests(config)
     _check_device(config["device"])
     images = open_dataset(config["dataset"], config["limit"], config["data_root"])
-    images = images.checked() if images.name.startswith("folder:") else images
     outcome.failed.extend(images.broken)
-    jobs, missing = [], set()
+    jobs: list[Job] = []
+    missing: dict[str, list[str]] = {}  # method -> the first sentence, then the other points
     for method in _methods(requests, sequence(config["points"]), images, outcome):
-        if method.name in missing:
-            continue
         try:
-            weights = checkpoint.find(method, config["weights"]) if method.trains_on else None
-        except MissingWeights as error:
-            missing.add(method.name)  # said once
-            outcome.failed.append(str(error))
+            weights = checkpoint.find(method, config["weights"])
+        except TesseraError as error:  # none, or ones that cannot be used
+            known = missing.setdefault(method.name, [])
+            known.append(str(method.point) if known else str(error).rstrip("."))
             continue
         jobs.append(Job(_cell(method, images, config, weights), method, weights))
+    for sentence, *others in missing.values():
+        outcome.failed.append(sentence + (f"; likewise at {', '.join(others)}." if others else "."))
     return images, jobs
 
 

@@ -32,10 +32,10 @@ def train_config() -> None:
     params = default_params(method)
     dataset = "bsds500"  # training images; the splits of evaluation sets are refused
     scales = (1.0, 0.6)  # each image is also used at these sizes
-    steps = 13000
-    batch = 8  # of all processes together
+    steps = 12500
+    batch = 4  # of all processes together
     crop = 128  # pixels
-    lr = 5e-4
+    lr = 2e-3
     schedule = "cosine"  # or constant
     warmup = 200
     clip = 2.0
@@ -67,9 +67,9 @@ def train(config: Mapping[str, Any], run: Any) -> int:
     method = make_method(config["method"], changed(config["params"], config["method"]))
     recipe = _recipe(config)
     folder = Path(config["folder"] or f"runs/{method.name}-{method.point}-seed{config['seed']}")
-    images, data = training_data(config)
     torch.manual_seed(recipe.seed)
     model = _initial(method, config["init"])
+    images, data = training_data(config)
     with parallel.process_group(torch.device(recipe.device)):
         log = _Log(folder, recipe.steps, run) if parallel.is_main() else (lambda step, values: None)
         trained = fit(model, Crops(images, config["crop"], recipe.seed), recipe, folder, log)
@@ -83,11 +83,12 @@ def train(config: Mapping[str, Any], run: Any) -> int:
 def training_data(config: Mapping[str, Any]) -> tuple[list[Image], dict[str, Any]]:
     """The training images at all scales, as RGB, and what the checkpoint says of them."""
     source = training_set(config["dataset"], config["data_root"])
-    arrays = [as_rgb(image.read()) for image in source]
+    stored = [image.read() for image in source]  # the fingerprints are of these: grey images count as grey
+    arrays = [as_rgb(image) for image in stored]
     data = {"names": [source.name], "title": source.title, "license": source.license, "images": len(arrays)}
     scaled = [_scaled(image, scale) for scale in config["scales"] for image in arrays]
     usable = [image for image in scaled if min(image.shape[:2]) >= config["crop"]]
-    return usable or scaled, {**data, "fingerprint": source.fingerprint, "fingerprints": fingerprints(arrays)}
+    return usable or scaled, {**data, "fingerprint": source.fingerprint, "fingerprints": fingerprints(stored)}
 
 
 def describe(method: Method, recipe: TrainConfig, config: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,18 +109,20 @@ def describe(method: Method, recipe: TrainConfig, config: Mapping[str, Any], dat
 def _recipe(config: Mapping[str, Any]) -> TrainConfig:
     names = ("steps", "batch", "lr", "schedule", "warmup", "clip", "ema", "amp", "seed", "log_every", "save_every")
     device = config["device"]
+    for name in ("steps", "batch", "crop", "threads", "log_every", "save_every"):
+        if config[name] < 1:
+            raise TesseraError(f"{name}={config[name]} must be at least 1.")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise TesseraError(f"device={device} is not available here: use device=cpu, or run on a machine with a GPU.")
     return TrainConfig(device=device, **{name: config[name] for name in names})
 
 
 def _initial(method: Method, init: str | None) -> torch.nn.Module:
-    if init is None:
-        return method.model()
-    weights = checkpoint.find(method, init)
-    if weights is None:
-        raise TesseraError(f"{method.name} has no weights: leave init out.")
-    return checkpoint.load(method, weights)
+    weights = None if init is None else checkpoint.find(method, init)
+    model: torch.nn.Module | None = method.model() if weights is None else checkpoint.load(method, weights)
+    if model is None:
+        raise TesseraError(f"{method.name} has nothing to train: choose a method with weights.")
+    return model
 
 
 def _scaled(image: Image, scale: float) -> Image:
@@ -136,7 +139,10 @@ class _Log:
     def __init__(self, folder: Path, steps: int, run: Any) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TesseraError(f"{folder} cannot be written ({error.strerror}): give another folder=DIR.") from None
         self.path, self.steps, self.run = folder / "train.csv", steps, run
         self.writer = SummaryWriter(str(folder / "tensorboard"))
 

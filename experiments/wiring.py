@@ -20,6 +20,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: two spinnin
 warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
 
 from sacred import SETTINGS, Experiment
+from sacred.arg_parser import _convert_value
 from sacred.observers import FileStorageObserver
 
 from core.codec import TesseraError
@@ -43,8 +44,9 @@ def experiment(
     """
     ex = Experiment(name, base_dir=str(ROOT), save_git_info=False)
     ex.add_source_file(script)
-    ex.logger = logging.getLogger(name)
-    ex.logger.setLevel(logging.CRITICAL)  # our own lines say what happens; -l INFO brings Sacred's back
+    quiet: Any = logging.getLogger(name)
+    quiet.setLevel(logging.CRITICAL)  # our own lines say what happens; -l INFO brings Sacred's back
+    ex.logger = quiet
     ex.config(config)
     for title, values in (named or {}).items():
         ex.add_named_config(title, dict(values))
@@ -114,8 +116,9 @@ def _plain(value: Any) -> Any:
 
 
 def _check_names(ex: Experiment, words: Sequence[str]) -> None:
-    """Answer unknown options, commands and named configs before Sacred does, with the nearest known names."""
-    known = set(ex.configurations[0]()) if ex.configurations else set()
+    """Answer unknown options, commands, named configs and wrong values before Sacred does, in one sentence."""
+    _check_command(ex, words)
+    known = dict(ex.configurations[0]()) if ex.configurations else {}
     if "with" not in words:
         return
     method = next((w.removeprefix("method=") for w in words if w.startswith("method=")), "")
@@ -126,10 +129,40 @@ def _check_names(ex: Experiment, words: Sequence[str]) -> None:
             return
         if equals and top not in known:
             raise unknown("option", top, known)
+        if equals and top == name:
+            _check_value(word, known[name])
         if top == "params" and default_params(method) and inner not in default_params(method):
             raise unknown(f"parameter of {method}", inner, default_params(method))
-        if not equals and name not in ex.named_configs and not Path(name).suffix:
-            raise unknown("named config (options are written key=value)", name, ex.named_configs)
+        if not equals and name not in ex.named_configs and not Path(name).is_file():
+            raise unknown("named config or file (options are written key=value)", name, ex.named_configs)
+
+
+def _check_command(ex: Experiment, words: Sequence[str]) -> None:
+    """Words before ``with`` are options with a dash, or one known command."""
+    end = words.index("with") if "with" in words else len(words)
+    for word in words[1 : end if words[1:2] and not words[1].startswith("-") else 1]:
+        if word.startswith("-"):
+            return
+        if "=" in word:
+            raise TesseraError(f"options follow the word 'with': write 'with {word}'.")
+        if word not in {*ex.commands, "help"}:
+            raise unknown("command", word, {*ex.commands, "help"})
+
+
+def _check_value(word: str, default: Any) -> None:
+    """Refuse a value of another type than the option's default; whole numbers are not negative."""
+    value = _convert_value(word.partition("=")[2])
+    if isinstance(default, bool):
+        good, wanted = isinstance(value, bool), "True or False"
+    elif isinstance(default, int):
+        good = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+        wanted = "a whole number, at least 0"
+    elif isinstance(default, float):
+        good, wanted = isinstance(value, (int, float)) and not isinstance(value, bool), "a number"
+    else:
+        good, wanted = not isinstance(default, str) or isinstance(value, str), "text"
+    if not good:
+        raise TesseraError(f"{word} must be {wanted}.")
 
 
 def _observe(ex: Experiment, words: Sequence[str]) -> None:

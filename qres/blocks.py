@@ -94,9 +94,11 @@ class VD(nn.Module):
 class Latent(nn.Module):
     """One latent block: prior, posterior and merge (section 1.4). Coded is round(posterior - prior mean)."""
 
-    def __init__(self, width: int, z: int, kernel: int, blocks: int, embedding: int = 0, gamma: float = 1e-6) -> None:
+    def __init__(
+        self, width: int, z: int, kernel: int, blocks: int, embedding: int = 0, gamma: float = 1e-6, least: int = 0
+    ) -> None:
         super().__init__()
-        hidden, small = width // 4, 3 if kernel >= 3 else 1
+        hidden, small = max(width // 4, least), 3 if kernel >= 3 else 1
         self.z = z
         self.resnet_front = CNX(width, kernel, embedding, gamma)
         self.resnet_end = CNX(width, kernel, embedding, gamma)
@@ -111,8 +113,13 @@ class Latent(nn.Module):
     def propose(self, f: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Gaussian]:
         """The features after the front block, and the prior p(z | what is decoded) they imply."""
         f = self.resnet_front(f, condition)
-        mean, raw = self.prior(f).float().chunk(2, dim=1)
-        return f, Gaussian(mean, torch.exp(F.softplus(raw + 2.3) - 2.3))
+        return f, self.bounded(self.prior(f).float())
+
+    @staticmethod
+    def bounded(parameters: Tensor) -> Gaussian:
+        """The prior from the prior net's output (B, 2 z, h, w): means, then raw log-scales (which it bounds)."""
+        mean, raw = parameters.chunk(2, dim=1)
+        return Gaussian(mean, torch.exp(F.softplus(raw + 2.3) - 2.3))
 
     def infer(self, f: Tensor, e: Tensor) -> Tensor:
         """The posterior mean (B, z, h, w) from decoder features ``f`` and encoder features ``e``."""

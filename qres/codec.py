@@ -2,27 +2,45 @@
 
 Encoder and decoder run the same top-down path and differ in one line: where a latent's symbols come from.
 Padding repeats the last row and column to a multiple of the model's stride (its rate is counted), and is cut off after.
+Streams decode on other machines, devices, thread counts and batch sizes than the encoder's (``qres.agreement``).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from core import bitstream
-from core.bitstream import BitstreamError, Stream, SymbolCheck
+from core.bitstream import BitstreamError, Stream
 from core.codec import Image, TesseraError
-from core.entropy import Decoder, Encoder, Tables, finite_symbols, gaussian_tables
+from core.entropy import Tables, gaussian_tables
 from core.images import as_rgb, check_image, crop, pad
+from qres import agreement, inference
+from qres.agreement import Grid, Reader, Writer, bands
 from qres.blocks import Gaussian, Latent
 from qres.network import QResVAE, code_log_likelihood
 
-SCALES = np.exp(np.linspace(math.log(0.1), math.log(64), 64))  # standard deviations the coder knows
-PIXEL_SCALES = np.exp(np.linspace(math.log(0.11), math.log(64), 96))  # the lossless model's, in grey levels
 _LMB_STEPS = 4096  # a conditional model's lambda travels as round(4096 log2(lambda)) in two bytes
+
+
+def _log_grid(low: float, high: float, cells: int) -> Grid:
+    """Scales from low to high, evenly on the logarithmic axis; log-scales may differ by a thousandth of a cell."""
+    return Grid(math.log(low), math.log(high / low) / (cells - 1), cells, steps=512, group=1024)
+
+
+SCALES = _log_grid(0.1, 64, 64)  # standard deviations of latents that the coder knows
+PIXEL_SCALES = _log_grid(0.11, 64, 96)  # the lossless model's, in grey levels
+PIXEL_MEANS = Grid(0, 1, 256, steps=128, group=256)  # grey levels; they may differ by 1 / 256
+
+
+def tables(grid: Grid) -> Tables:
+    """Normal distributions of the scales in the middle of a logarithmic grid's cells."""
+    return gaussian_tables(np.exp(grid.start + grid.width * np.arange(grid.cells)))
 
 
 def lambda_code(lmb: float) -> int:
@@ -33,89 +51,94 @@ def lambda_code(lmb: float) -> int:
     return code
 
 
-def scale_index(scale: Tensor, scales: np.ndarray) -> np.ndarray:
-    """The nearest known scale on the logarithmic axis, as int64 of the same shape; non-finite ones are refused."""
-    middle = torch.from_numpy(np.sqrt(scales[1:] * scales[:-1]).astype(np.float32))
-    if not bool(torch.isfinite(scale).all()):
-        raise TesseraError("the model gives a scale that is not finite for this image: its weights are unusable.")
-    return torch.bucketize(scale.cpu().contiguous(), middle).numpy()
-
-
 class QResCodec:
-    """Compress and decompress with one model at one lambda; ready as soon as it is made."""
+    """Compress and decompress with one model at one lambda; ready as soon as it is made.
 
-    def __init__(self, model: QResVAE, name: str, digest: bytes) -> None:
-        self.model = model.eval()
+    The weights are those at construction. ``portable=False`` saves what makes streams decodable elsewhere (below 1 %
+    of the bytes); such streams still say so, and a wrong decode of them is still noticed.
+    """
+
+    def __init__(self, model: QResVAE, name: str, digest: bytes, portable: bool = True) -> None:
+        self.model, self.portable = model.eval(), portable
         self.device = next(model.parameters()).device
-        self.tables: Tables = gaussian_tables(SCALES)
-        self.pixel_tables: Tables | None = gaussian_tables(PIXEL_SCALES) if model.out_net is not None else None
+        self.network = inference.Network(model) if inference.available(model) else model
+        self.tables = tables(SCALES)
+        self.pixel_tables = tables(PIXEL_SCALES) if model.out_net is not None else None
         self.fingerprint = bitstream.fingerprint(name, digest)
         self._code = lambda_code(model.lmb) if model.embedding is not None else None
 
-    @torch.inference_mode()
     def compress(self, image: Image) -> bytes:
         """uint8 (H, W, 1 or 3) -> stream."""
-        check_image(image)
-        x = self._tensor(image)
-        condition = self._condition(self._code)
-        features = self.model.features(x, condition)
-        encoder, check = Encoder(), SymbolCheck()
+        return self.compress_batch([image])[0]
+
+    def decompress(self, stream: bytes) -> Image:
+        """Stream -> uint8 (H, W, 1 or 3); ``BitstreamError`` for a damaged or foreign stream."""
+        return self.decompress_batch([stream])[0]
+
+    @torch.inference_mode()
+    def compress_batch(self, images: Sequence[Image]) -> list[bytes]:
+        """Images of one padded size at once; each stream is as good as one from ``compress``."""
+        for image in images:
+            check_image(image)
+        writers = [Writer(agreement.PORTABLE if self.portable else agreement.PLAIN) for _ in images]
 
         def encode(i: int, block: Latent, f: Tensor, prior: Gaussian) -> Tensor:
             symbols = torch.round(block.infer(f, features[f.shape[2]]) - prior.mean)
-            values = finite_symbols(symbols.cpu().numpy())
-            encoder.encode(values, scale_index(prior.scale, SCALES), self.tables)
-            check.update(values)
+            for writer, values, scale in zip(writers, _rows(symbols), _rows(torch.log(prior.scale)), strict=True):
+                for band in bands(len(values)):
+                    writer.symbols(values[band], scale[band], SCALES, self.tables)
             return symbols + prior.mean
 
-        last = self.model.top_down(self._shape(x), encode, condition)
-        height, width, channels = image.shape
-        if self.pixel_tables is not None:
-            mean, index = self._pixel_prior(last, height, width)
-            symbols = as_rgb(image).astype(np.int32) - mean
-            encoder.encode(symbols, index, self.pixel_tables)
-            check.update(symbols)
-        payload = b"" if self._code is None else self._code.to_bytes(2, "little")
-        payload += encoder.finish()
-        return bitstream.pack(Stream(self.fingerprint, height, width, channels, (payload,), check.digest()))
+        with _full_precision(self.device):
+            condition = self._condition([self._code] * len(images))
+            features = self.network.features(self._tensor(images), condition)
+            last = self.network.top_down(self._shape(images), encode, condition)
+            if self.pixel_tables is not None:
+                for image, writer, (mean, scale) in zip(images, writers, self._pixel_prior(last, images), strict=True):
+                    pixels = as_rgb(image).reshape(-1).astype(np.int32)
+                    for band in bands(len(pixels)):
+                        symbols = pixels[band] - writer.cells(mean[band], PIXEL_MEANS)
+                        writer.symbols(symbols, scale[band], PIXEL_SCALES, self.pixel_tables)
+                        writer.note(pixels[band])
+        return [self._pack(image, writer) for image, writer in zip(images, writers, strict=True)]
 
     @torch.inference_mode()
-    def decompress(self, stream: bytes) -> Image:
-        """Stream -> uint8 (H, W, 1 or 3); ``BitstreamError`` for a damaged or foreign stream."""
-        s = bitstream.unpack(stream, self.fingerprint)
-        if len(s.chunks) != 1 or (self._code is not None and len(s.chunks[0]) < 2):
-            raise BitstreamError("the stream has no payload of this method: it is damaged")
-        payload, code = s.chunks[0], self._code
-        if code is not None:
-            payload, code = payload[2:], int.from_bytes(payload[:2], "little")
-        condition = self._condition(code)
-        decoder, check = Decoder(payload), SymbolCheck()
+    def decompress_batch(self, streams: Sequence[bytes]) -> list[Image]:
+        """Streams of images of one padded size at once, whatever batch they were encoded in."""
+        read = [self._unpack(stream) for stream in streams]
+        readers = [Reader(payload) for _, payload, _ in read]
+        images = [np.empty((s.height, s.width, 3), dtype=np.uint8) for s, _, _ in read]
 
         def decode(i: int, block: Latent, f: Tensor, prior: Gaussian) -> Tensor:
-            values = decoder.decode(scale_index(prior.scale, SCALES), self.tables)
-            check.update(values)
-            return torch.from_numpy(values).to(self.device, torch.float32) + prior.mean
+            symbols = np.empty((len(readers), prior.mean[0].numel()), dtype=np.float32)
+            for reader, values, scale in zip(readers, symbols, _rows(torch.log(prior.scale)), strict=True):
+                for band in bands(len(values)):
+                    values[band] = reader.symbols(scale[band], SCALES, self.tables)
+            return torch.from_numpy(symbols).to(self.device).view_as(prior.mean) + prior.mean
 
-        stride = self.model.arch.stride
-        last = self.model.top_down((1, -(-s.height // stride), -(-s.width // stride)), decode, condition)
-        if self.pixel_tables is not None:
-            mean, index = self._pixel_prior(last, s.height, s.width)
-            symbols = decoder.decode(index, self.pixel_tables)
-            check.update(symbols)
-            pixels = (mean + symbols).astype(np.int64)
-        else:
-            levels = (last.float().clamp(-1, 1) * 127.5 + 127.5).round()
-            pixels = crop(levels[0].permute(1, 2, 0).cpu().numpy(), s.height, s.width)
-        check.verify(s.symbols_check)
-        rgb = np.clip(pixels, 0, 255).astype(np.uint8)
-        return rgb if s.channels == 3 else _grey(rgb)
+        with _full_precision(self.device):
+            condition = self._condition([code for _, _, code in read])
+            last = self.network.top_down(self._shape(images), decode, condition)
+            if self.pixel_tables is not None:
+                for image, reader, (mean, scale) in zip(images, readers, self._pixel_prior(last, images), strict=True):
+                    pixels = image.reshape(-1)
+                    for band in bands(len(pixels)):
+                        levels = reader.cells(mean[band], PIXEL_MEANS)
+                        levels += reader.symbols(scale[band], PIXEL_SCALES, self.pixel_tables)
+                        reader.note(levels)
+                        pixels[band] = levels.clip(0, 255)
+        for (stream, _, _), reader in zip(read, readers, strict=True):
+            reader.finish(stream.symbols_check)
+        if self.pixel_tables is None:
+            images = [crop(_levels(x), s.height, s.width) for x, (s, _, _) in zip(last, read, strict=True)]
+        return [image if s.channels == 3 else _grey(image) for image, (s, _, _) in zip(images, read, strict=True)]
 
     @torch.inference_mode()
     def bits(self, image: Image) -> float:
         """The model's estimate: -log2 of the mass of every quantised latent (and pixel), padding included."""
-        x = self._tensor(image)
-        condition = self._condition(self._code)
-        features = self.model.features(x, condition)
+        x = self._tensor([image])
+        condition = self._condition([self._code])
+        features = self.network.features(x, condition)
         nats = 0.0
 
         def visit(i: int, block: Latent, f: Tensor, prior: Gaussian) -> Tensor:
@@ -124,7 +147,7 @@ class QResCodec:
             nats -= float(code_log_likelihood(symbols, prior.scale).double().sum())
             return symbols + prior.mean
 
-        last = self.model.top_down(self._shape(x), visit, condition)
+        last = self.network.top_down(self._shape([image]), visit, condition)
         if self.pixel_tables is not None:
             height, width, _ = image.shape
             log_mass = self.model.pixel_log_likelihood(last, (x - 0.5) * 2)[..., :height, :width]
@@ -135,27 +158,67 @@ class QResCodec:
         """Bits of entropy-coded symbols."""
         return bitstream.payload_bits(stream) - (16 if self._code is not None else 0)
 
-    def _tensor(self, image: Image) -> Tensor:
-        """uint8 (H, W, C) -> padded (1, 3, H', W') in [0, 1]."""
-        padded = pad(as_rgb(image), self.model.arch.stride)
-        return torch.from_numpy(padded).to(self.device).permute(2, 0, 1)[None].float() / 255
+    def _pack(self, image: Image, writer: Writer) -> bytes:
+        payload, check = writer.finish()
+        height, width, channels = image.shape
+        head = b"" if self._code is None else self._code.to_bytes(2, "little")
+        return bitstream.pack(Stream(self.fingerprint, height, width, channels, (head + payload,), check))
 
-    def _shape(self, x: Tensor) -> tuple[int, int, int]:
+    def _unpack(self, stream: bytes) -> tuple[Stream, bytes, int | None]:
+        """The container, the entropy-coded payload, and the code of lambda."""
+        s = bitstream.unpack(stream, self.fingerprint)
+        if len(s.chunks) != 1 or (self._code is not None and len(s.chunks[0]) < 2):
+            raise BitstreamError("the stream has no payload of this method: it is damaged")
+        payload = s.chunks[0]
+        return (s, payload, None) if self._code is None else (s, payload[2:], int.from_bytes(payload[:2], "little"))
+
+    def _tensor(self, images: Sequence[Image]) -> Tensor:
+        """uint8 (H, W, C) each -> padded (B, 3, H', W') in [0, 1]."""
+        self._shape(images)
+        padded = np.stack([pad(as_rgb(image), self.model.arch.stride) for image in images])
+        return torch.from_numpy(padded).to(self.device).permute(0, 3, 1, 2).float().div_(255)
+
+    def _shape(self, images: Sequence[Image]) -> tuple[int, int, int]:
+        """(B, H' / stride, W' / stride), the size of the coarsest latent, which all images must share."""
         stride = self.model.arch.stride
-        return len(x), x.shape[2] // stride, x.shape[3] // stride
+        sizes = {(-(-image.shape[0] // stride), -(-image.shape[1] // stride)) for image in images}
+        if len(sizes) != 1:
+            raise TesseraError(f"a batch needs images of one size (padded to multiples of {stride}); split it by size.")
+        return (len(images), *sizes.pop())
 
-    def _condition(self, code: int | None) -> Tensor | None:
-        if code is None:
-            return None
-        return self.model.condition(torch.tensor([2 ** (code / _LMB_STEPS)], device=self.device))
+    def _condition(self, codes: Sequence[int | None]) -> Tensor | None:
+        lambdas = [2 ** (code / _LMB_STEPS) for code in codes if code is not None]
+        return self.model.condition(torch.tensor(lambdas, device=self.device)) if lambdas else None
 
-    def _pixel_prior(self, last: Tensor, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-        """Predicted grey levels (H, W, 3), int32, and table indices of the same shape; padding is not coded."""
-        assert self.model.out_net is not None
-        mean = self.model.out_net["conv_mean"](last).float()[0, :, :height, :width].permute(1, 2, 0)
-        raw = self.model.out_net["conv_scale"](last).float()[0, :, :height, :width].permute(1, 2, 0)
-        levels = finite_symbols((mean * 127.5 + 127.5).round().clamp(0, 255).cpu().numpy())
-        return levels, scale_index(torch.exp(raw) * 127.5, PIXEL_SCALES)
+    def _pixel_prior(self, last: Tensor, images: Sequence[Image]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """For each image, predicted grey levels and log-scales in levels, both (H * W * 3,); padding is not coded."""
+        for x, image in zip(last.split(1), images, strict=True):
+            height, width, _ = image.shape
+            mean, scale = (y[0, :, :height, :width].permute(1, 2, 0) for y in self.network.pixel_prior(x))
+            yield _rows((mean * 127.5 + 127.5)[None])[0], _rows((scale + math.log(127.5))[None])[0]
+
+
+@contextmanager
+def _full_precision(device: torch.device) -> Iterator[None]:
+    """Float32 products with all their digits, whatever the caller chose for training: no TF32, no autocast."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device.type, enabled=False), torch.backends.cudnn.flags(allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _rows(x: Tensor) -> np.ndarray:
+    """(B, ...) -> float32 (B, n) in C order on the CPU."""
+    return x.cpu().flatten(1).numpy()
+
+
+def _levels(x: Tensor) -> Image:
+    """(3, H, W) in (-1, 1) -> uint8 (H, W, 3)."""
+    levels = x.float().clamp(-1, 1).mul_(127.5).add_(127.5).round_()
+    return levels.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
 
 
 def _grey(rgb: Image) -> Image:

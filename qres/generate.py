@@ -19,6 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from PIL import Image as pillow
+from PIL import ImageDraw, ImageFont
 from torch import Tensor
 
 from core.codec import Image, TesseraError
@@ -233,3 +235,26 @@ def _check_box(box: Box) -> Box:
     if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
         raise TesseraError(f"a box is left, top, right, bottom in 0..1, left < right and top < bottom, not {box}.")
     return box
+
+
+# -- figures --------------------------------------------------------------------------------------------------------
+
+
+def grid(images: Sequence[Image], captions: Sequence[str] = (), columns: int | None = None, gap: int = 8) -> Image:
+    """Pictures side by side on white, row by row, each with a line of text below it; default: about a square."""
+    if not images:
+        raise TesseraError("a figure needs at least one picture.")
+    columns = min(columns or math.ceil(math.sqrt(len(images))), len(images))
+    height, width = (max(image.shape[side] for image in images) for side in (0, 1))
+    text = max(12, width // 32)
+    line = text * 3 // 2 if captions else 0
+    rows = -(-len(images) // columns)
+    size = (gap + columns * (width + gap), gap + rows * (height + line + gap))
+    canvas = pillow.new("RGB", size, "white")
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=text)
+    for i, image in enumerate(images):
+        x, y = gap + i % columns * (width + gap), gap + i // columns * (height + line + gap)
+        canvas.paste(pillow.fromarray(as_rgb(image)), (x, y))
+        if i < len(captions):
+            draw.text((x, y + height + text // 8), captions[i], fill="black", font=font)
+    return np.array(canvas)

@@ -29,7 +29,7 @@ class Architecture:
 
     Encoder kinds: ``patch`` (out, rate), ``cnx`` (width, kernel), ``down`` (width, out, rate). Decoder kinds:
     ``latent`` (width, z, kernel), ``up`` (width, out, rate), ``nearest`` (rate,), ``convt`` (width, out, kernel).
-    ``embedding`` > 0 makes the model conditional on lambda.
+    ``embedding`` > 0 makes the model conditional on lambda; ``least`` bounds the hidden width of its small nets.
     """
 
     encoder: tuple[Layer, ...]
@@ -38,6 +38,7 @@ class Architecture:
     scale: float
     embedding: int = 0
     gamma: float = 1e-6
+    least: int = 0
 
     @property
     def stride(self) -> int:
@@ -92,7 +93,7 @@ QRES3M = Architecture(
         ("latent", 192, 16, 1), ("up", 192, 192, 2), *(("latent", 192, 14, 3),) * 2, ("up", 192, 128, 2),
         *(("latent", 128, 12, 5),) * 2, ("up", 128, 64, 2), *(("latent", 64, 8, 5),) * 2, ("up", 64, 3, 4),
     ),
-    -0.4546259594901961, 3.67572653978347, embedding=48, gamma=0.1,
+    -0.4546259594901961, 3.67572653978347, embedding=48, gamma=0.1, least=48,
 )  # fmt: skip
 
 
@@ -132,7 +133,7 @@ class Decoder(nn.Module):
     def _block(layer: Layer, arch: Architecture) -> nn.Module:
         kind, *args = layer
         if kind == "latent":
-            return Latent(*args, blocks=len(arch.latents), embedding=arch.embedding, gamma=arch.gamma)
+            return Latent(*args, blocks=len(arch.latents), embedding=arch.embedding, gamma=arch.gamma, least=arch.least)
         if kind == "up":
             return up(*args)
         if kind == "nearest":
@@ -204,6 +205,11 @@ class QResVAE(nn.Module):
                 f = block(f)
         return f
 
+    def pixel_prior(self, last: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and raw log-scale of each pixel, (B, 3, H, W), on the (-1, 1) scale; the lossless model's head."""
+        assert self.out_net is not None
+        return self.out_net["conv_mean"](last).float(), self.out_net["conv_scale"](last).float()
+
     # -- training -----------------------------------------------------------------------------------------------
 
     def draw_lambda(self, images: Tensor) -> Tensor:
@@ -252,9 +258,8 @@ class QResVAE(nn.Module):
 
     def pixel_log_likelihood(self, last: Tensor, target: Tensor) -> Tensor:
         """ln P of each pixel (B, 3, H, W) under the lossless model's discretised normal, bins of 1 / 127.5."""
-        assert self.out_net is not None
-        mean = self.out_net["conv_mean"](last).float()
-        scale = torch.exp(nn.functional.softplus(self.out_net["conv_scale"](last).float() + 16) - 16)
+        mean, log_scale = self.pixel_prior(last)
+        scale = torch.exp(nn.functional.softplus(log_scale + 16) - 16)
         return train_log_likelihood(target - mean, scale, 1 / 127.5)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ from core.codec import Image, TesseraError
 from qres.blocks import Gaussian, Latent
 from qres.codec import QResCodec
 from qres.generate import Given, Shape, code_bits, sample, to_images
-from qres.network import QResVAE
+
+Walk = Callable[..., Tensor]  # (the network's own top_down, shape, visit, condition) -> the last state
 
 _CRC = slice(6, 10)  # of a stream's header, see docs/bitstream.md
 _FILL = 16  # bytes after a cut; 2**-128 of the coder's interval is below anything it tells apart
@@ -71,13 +73,16 @@ class _Enough(Exception):
 
 
 class _Tapped:
-    """A stand-in for a codec's model that goes down the decoder in another way."""
+    """A stand-in for the network of a codec that goes down the decoder in another way."""
 
-    def __init__(self, model: QResVAE, top_down: Callable[..., Tensor]) -> None:
-        self._model, self.top_down = model, top_down
+    def __init__(self, network: Any, top_down: Walk) -> None:
+        self._network, self._walk = network, top_down
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
+        return getattr(self._network, name)
+
+    def top_down(self, shape: Shape, visit: Any, condition: Tensor | None = None) -> Tensor:
+        return self._walk(self._network.top_down, shape, visit, condition)
 
 
 def decompress(codec: QResCodec, stream: bytes, levels: int | None = None) -> Image:
@@ -131,14 +136,14 @@ def preview(codec: QResCodec, data: bytes) -> Preview:
     if not min(reading.shape):
         raise BitstreamError(f"the {len(data)} bytes that are here hold nothing to show: more of the file is needed")
     high = _replay(codec, _seal(data + b"\xff" * _FILL), reading.visits)
-    known: list[Tensor] = []
-    levels, bits = 0, 0.0
-    for visit, z in zip(reading.visits, high, strict=False):
-        if not torch.equal(visit.z, z):
-            known.append(_agreeing(visit, z))
-            break
-        known.append(z)
-        levels, bits = levels + 1, bits + visit.bits
+    pairs = zip(reading.visits, high, strict=False)
+    whole = [v for v, _ in itertools.takewhile(lambda pair: torch.equal(pair[0].z, pair[1]), pairs)]
+    known, levels = [v.z for v in whole], len(whole)
+    # After a cut, zeros and ones decode to the ends of the tables; the middle gives symbols one can compare.
+    middle = _replay(codec, _seal(data + b"\x80" * _FILL), reading.visits[: levels + 1])
+    if len(middle) > levels:
+        known.append(_agreeing(reading.visits[levels], middle[levels]))
+    bits = sum(v.bits for v in whole)
     return Preview(levels, bits, len(data), _picture(codec, sealed, reading, known))
 
 
@@ -149,7 +154,7 @@ def _read(codec: QResCodec, stream: bytes, levels: int | None = None) -> _Readin
     """Decode a stream and note what passes; stop after ``levels`` blocks if that is a number."""
     reading = _Reading([])
 
-    def top_down(shape: Shape, visit: Any, condition: Tensor | None = None) -> Tensor:
+    def top_down(walk: Any, shape: Shape, visit: Any, condition: Tensor | None) -> Tensor:
         reading.shape, reading.condition = shape, condition
         if levels == 0:
             raise _Enough
@@ -161,7 +166,7 @@ def _read(codec: QResCodec, stream: bytes, levels: int | None = None) -> _Readin
                 raise _Enough
             return z
 
-        return codec.model.top_down(shape, note, condition)
+        return walk(shape, note, condition)
 
     with contextlib.suppress(_Enough):
         reading.image = _tapped(codec, top_down).decompress(stream)
@@ -172,7 +177,7 @@ def _partial(codec: QResCodec, stream: bytes, available: int) -> _Reading:
     """Decode a stream whose end is made up, until the blocks cost clearly more than the ``available`` bits."""
     reading = _Reading([])
 
-    def top_down(shape: Shape, visit: Any, condition: Tensor | None = None) -> Tensor:
+    def top_down(walk: Any, shape: Shape, visit: Any, condition: Tensor | None) -> Tensor:
         reading.shape, reading.condition = shape, condition
         spent = 0.0
 
@@ -184,7 +189,7 @@ def _partial(codec: QResCodec, stream: bytes, available: int) -> _Reading:
             spent += reading.visits[-1].bits
             return reading.visits[-1].z
 
-        return codec.model.top_down(shape, note, condition)
+        return walk(shape, note, condition)
 
     with contextlib.suppress(_Enough, TesseraError):  # made-up symbols lead anywhere, also to impossible ones
         _tapped(codec, top_down).decompress(stream)
@@ -196,7 +201,7 @@ def _replay(codec: QResCodec, stream: bytes, visits: Sequence[_Visit]) -> list[T
     """The latents in a stream whose priors are known already, without running the network; fewer if it is damaged."""
     out: list[Tensor] = []
 
-    def top_down(shape: Shape, visit: Any, condition: Tensor | None = None) -> Tensor:
+    def top_down(walk: Any, shape: Shape, visit: Any, condition: Tensor | None) -> Tensor:
         for i, v in enumerate(visits):
             out.append(visit(i, v.block, v.f, v.prior))
             if not torch.equal(out[-1], v.z):
@@ -208,20 +213,26 @@ def _replay(codec: QResCodec, stream: bytes, visits: Sequence[_Visit]) -> list[T
     return out
 
 
-def _tapped(codec: QResCodec, top_down: Callable[..., Tensor]) -> QResCodec:
-    """The same codec with another way down the decoder."""
+def _tapped(codec: QResCodec, top_down: Walk) -> QResCodec:
+    """The same codec with another way down the decoder, whatever it runs its network with."""
     twin = copy.copy(codec)
-    twin.model = _Tapped(codec.model, top_down)  # type: ignore[assignment]
+    for name, part in vars(codec).items():
+        if hasattr(part, "top_down"):
+            setattr(twin, name, _Tapped(part, top_down))
     return twin
 
 
 def _agreeing(visit: _Visit, other: Tensor) -> Tensor:
     """The latents of a cut block that are certain, the others at the mean.
 
-    A block is coded from its smallest scales to its largest: certain are those clearly below the first difference.
+    A block is coded from its smallest scales to its largest, and the exact values of symbols outside their tables
+    (about 6 scales) after that: certain are symbols inside, of scales clearly below that of the first difference.
     """
-    first = visit.prior.scale[visit.z != other].min()
-    return torch.where(visit.prior.scale * _STEP < first, visit.z, visit.prior.mean)
+    mean, scale = visit.prior.mean, visit.prior.scale
+    inside = torch.maximum((visit.z - mean).abs(), (other - mean).abs()) < 6 * scale + 1
+    different = scale[inside & (visit.z != other)]
+    first = different.min() if different.numel() else scale.max() * 2
+    return torch.where(inside & (scale * _STEP < first), visit.z, mean)
 
 
 def _picture(codec: QResCodec, stream: bytes, reading: _Reading, known: Given) -> Image:

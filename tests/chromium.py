@@ -39,12 +39,16 @@ class Chromium:
             os.dup2(read, 3)
             os.dup2(write, 4)
 
+        # While 3 and 4 are taken here, the pipe by which Popen learns of a failed start lies elsewhere.
+        taken = [os.open(os.devnull, os.O_RDONLY)]
+        while taken[-1] <= 4:
+            taken.append(os.open(os.devnull, os.O_RDONLY))
         command = [program, *FLAGS, "--remote-debugging-pipe", f"--user-data-dir={self.profile}", "about:blank"]
         self._process = subprocess.Popen(
             command, preexec_fn=wire, close_fds=False, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
-        os.close(to_read)
-        os.close(to_write)
+        for descriptor in (to_read, to_write, *taken):
+            os.close(descriptor)
         self._buffer, self._number = b"", 0
         self.problems: list[str] = []
         self.requests: list[str] = []

@@ -11,7 +11,7 @@ from PIL import Image
 
 from benchmarks.store import Cell, Store
 
-HOSTILE = '</script><img src=x onerror="window.hacked=1"><b>&"\'' + "{{7*7}}$data"
+HOSTILE = 'zz</script><img src=x onerror="window.hacked=1"><b>&"\'' + "{{7*7}}$data"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 

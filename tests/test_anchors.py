@@ -80,7 +80,7 @@ KODIM03 = {
     "webp": (19238, 35.4919),
     "avif": (19624, 36.7755),
     "jpegxl": (26435, 35.3077),
-    "heic": (19132, 36.9320),
+    "heic": (19093, 36.9390),
     "x265": (17550, 37.2155),
     "png": (540607, None),
     "webp_lossless": (391288, None),
@@ -88,7 +88,7 @@ KODIM03 = {
     "jpegls": (512619, None),
     "jpeg2000_lossless": (397680, None),
     "avif_lossless": (482045, None),
-    "heic_lossless": (545927, None),
+    "heic_lossless": (545909, None),
 }
 
 

@@ -24,7 +24,7 @@ from benchmarks.pairs import all_pairs
 def make(label: str, source: str = "measured", dataset: str = "kodak", gain: float = 0.0, points: int = 4) -> Curve:
     bpp = 0.2 * 2.0 ** np.arange(points)
     psnr = 30 + gain + 3.0 * np.arange(points)
-    frame = pd.DataFrame({"point": range(points), "bpp": bpp, "psnr": psnr, "ms_ssim_db": psnr / 2})
+    frame = pd.DataFrame({"point": range(points), "bpp": bpp, "psnr": psnr, "ms_ssim": 1 - 10 ** (-psnr / 20), "ms_ssim_db": psnr / 2})
     cells = tuple(f"{label}-{i}" for i in range(points)) if source == "measured" else ()
     return Curve(label, label, dataset, f"{dataset}, first 3", source, "somewhere", frame, cells)
 
