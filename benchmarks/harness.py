@@ -28,7 +28,17 @@ LONGEST = 400  # characters of a codec's complaint
 LINE_S = 30  # without a terminal, a line of progress this often
 WEBP_SIDE = 16383  # larger pictures do not fit the format
 
-__all__ = ["HarnessError", "LeakError", "describe", "measure", "measure_image", "provenance", "refuse_leaks"]
+__all__ = [
+    "HarnessError",
+    "LeakError",
+    "describe",
+    "keep_pictures",
+    "lacks_pictures",
+    "measure",
+    "measure_image",
+    "provenance",
+    "refuse_leaks",
+]
 
 T = TypeVar("T")
 
@@ -83,6 +93,20 @@ def measure(
     facts |= {"codebook_sizes": usage.sizes} if usage.sizes else {}
     record = {**provenance, "started": started, "wall_s": round(time.perf_counter() - clock, 3)}
     return store.write(cell, frame, facts, record, usage.frame())
+
+
+def lacks_pictures(cell: Cell, images: ImageSet, store: Store) -> bool:
+    """Whether pictures that may be kept are not there (those too large for the format are never there)."""
+    return not images.private and not any(store.picture(cell, image.name).is_file() for image in images)
+
+
+def keep_pictures(cell: Cell, codec: Codec, images: ImageSet, store: Store) -> None:
+    """Keep originals and decoded pictures of a cell that was measured without them."""
+    for image in _progress(images, f"pictures of {cell.label}", True):
+        original = image.read()
+        decoded = codec.decompress(codec.compress(original))
+        _keep(store.picture(cell, image.name), decoded)
+        _keep(store.original(cell.dataset, image.name), original)
 
 
 def measure_image(

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.bd import LEVEL, SEED, BDResult, bd_rate, bd_rates, clean
@@ -69,14 +70,23 @@ def _ready(curve: Curve, metric: str, resamples: int) -> _Ready:
     if curve.images is None or metric not in curve.images or not resamples or len(kept[0]) == 0:
         return ready
     points = curve.points["point"].astype(str)[np.isin(rate, kept[0]) & np.isin(quality, kept[1])]
-    frame = curve.images.assign(point=curve.images["point"].astype(str))
-    wide = frame.pivot(index="point", columns="image", values=["bpp", metric]).loc[list(points)]
-    names = tuple(sorted(wide["bpp"].columns))
+    names = tuple(sorted(curve.images["image"].unique()))
     if len(names) < 2:  # one image has no spread
         return ready
     draws = np.random.default_rng(SEED).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
-    means = [draws / len(names) @ wide[column][list(names)].to_numpy(float).T for column in ("bpp", metric)]
+    tables = [_table(curve.images, list(points), names, column) for column in ("bpp", metric)]
+    means = [draws / len(names) @ table.T for table in tables]
     return replace(ready, names=names, rates=means[0], qualities=means[1])
+
+
+def _table(images: pd.DataFrame, points: Sequence[str], names: Sequence[str], column: str) -> Floats:
+    """The values of a column as (points, images); nan where an image was not measured at a point."""
+    row, place = {point: i for i, point in enumerate(points)}, {name: i for i, name in enumerate(names)}
+    rows = images["point"].astype(str).map(row).fillna(-1).to_numpy(int)
+    columns = images["image"].map(place).to_numpy(int)
+    table = np.full((len(points) + 1, len(names)), np.nan)  # the last row takes the points that BD cannot use
+    table[rows, columns] = images[column].to_numpy(float)
+    return table[:-1]
 
 
 def _as_published(ready: _Ready, metric: str) -> _Ready:
@@ -94,7 +104,8 @@ def _averages(jobs: Sequence[tuple[_Ready, _Ready]]) -> tuple[Floats, Floats]:
     for shape, rows in shapes.items():
         if min(shape) < 3:  # too few points for the arithmetic on arrays
             for i in rows:
-                one = bd_rate(*((side.rate, side.quality) for side in jobs[i]), metric="", bootstrap=0)
+                anchor, test = ((side.rate, side.quality) for side in jobs[i])
+                one = bd_rate(anchor, test, bootstrap=0)
                 rate[i], quality[i] = one.rate_percent, one.psnr_db
             continue
         ra, qa = (np.stack([getattr(jobs[i][0], n) for i in rows]) for n in ("rate", "quality"))
@@ -106,9 +117,7 @@ def _averages(jobs: Sequence[tuple[_Ready, _Ready]]) -> tuple[Floats, Floats]:
     return rate, quality
 
 
-def _result(
-    a: _Ready, t: _Ready, rate: float, quality: float, interval: tuple[float, float] | None
-) -> BDResult:
+def _result(a: _Ready, t: _Ready, rate: float, quality: float, interval: tuple[float, float] | None) -> BDResult:
     low, high = max(a.quality[0], t.quality[0]), min(a.quality[-1], t.quality[-1])
     overlap = math.isfinite(rate)
     few = min(len(a.rate), len(t.rate)) < 2
@@ -140,8 +149,12 @@ def _intervals(jobs: Sequence[tuple[_Ready, _Ready]]) -> list[tuple[float, float
             shapes[*a.rates.shape, *t.rates.shape].append(i)
     for rows in shapes.values():
         for chunk in (rows[k : k + AT_ONCE] for k in range(0, len(rows), AT_ONCE)):
-            stacks = [np.concatenate([getattr(jobs[i][s], n) for i in chunk]) for s in (0, 1) for n in ("rates", "qualities")]
-            for i, values in zip(chunk, bd_rates(*stacks).reshape(len(chunk), -1), strict=True):
+            stacks = [
+                np.concatenate([getattr(jobs[i][s], n) for i in chunk]) for s in (0, 1) for n in ("rates", "qualities")
+            ]
+            for i, values in zip(
+                chunk, bd_rates(stacks[0], stacks[1], stacks[2], stacks[3]).reshape(len(chunk), -1), strict=True
+            ):
                 found[i] = _percentiles(values)
     return found
 

@@ -122,16 +122,33 @@ def _draw_lines(axes: Axes, figure: Figure) -> None:
         axes.set_xlim(*figure.window[:2])
         axes.set_ylim(*figure.window[2:])
     count = len(figure.series)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), ncols=1 + (count - 1) // 24, handlelength=2.6, labelspacing=0.45)
+    axes.legend(
+        loc="upper left", bbox_to_anchor=(1.01, 1.02), ncols=1 + (count - 1) // 24, handlelength=2.6, labelspacing=0.45
+    )
 
 
 def _line_style(series: Series) -> dict[str, Any]:
     color, marker = PALETTE[series.style % len(PALETTE)], MARKERS[series.style % len(MARKERS)]
     if series.source == "published":
         crowded = len(series.x) > 20
-        return {"color": color, "marker": "" if crowded else marker, "linestyle": (0, (4, 2)), "linewidth": 1.1, "markersize": 3.4,
-                "markerfacecolor": "white", "markeredgewidth": 0.8, "zorder": 2}  # fmt: skip
-    return {"color": color, "marker": marker, "linestyle": "-", "markeredgecolor": "white", "markeredgewidth": 0.5, "zorder": 3}
+        return {
+            "color": color,
+            "marker": "" if crowded else marker,
+            "linestyle": (0, (4, 2)),
+            "linewidth": 1.1,
+            "markersize": 3.4,
+            "markerfacecolor": "white",
+            "markeredgewidth": 0.8,
+            "zorder": 2,
+        }
+    return {
+        "color": color,
+        "marker": marker,
+        "linestyle": "-",
+        "markeredgecolor": "white",
+        "markeredgewidth": 0.5,
+        "zorder": 3,
+    }
 
 
 def _draw_bars(axes: Axes, figure: Figure) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import curves, paper
-from benchmarks.figures import rd_figure
+from benchmarks.figures import rd_figure, slug
 from benchmarks.store import Store
 from benchmarks.tables import rd_table, to_markdown
 from experiments.evaluate import evaluate, evaluation_config, say
@@ -43,9 +43,10 @@ def rd_curve(config: dict[str, Any], sacred_run: Any) -> int:
         found = curves.measured(store, outcome.cells[0].cell.dataset, names, config["limit"])
         drawn = [curve for curve in found if wanted & set(curve.cells)]
         print(to_markdown(rd_table(drawn), f"Measured on {drawn[0].title}"))
+        stem = slug(f"{drawn[0].title} {' '.join(names)}")[:80]
         cited = [curve for curve in curves.published(drawn[0].dataset) if curve.label in PUBLISHED]
         for metric in METRICS:
-            figure = rd_figure([*drawn, *cited], metric)
+            figure = rd_figure([*drawn, *cited], metric, name=stem)
             for path in paper.render(figure, Path(config["results"]) / "figures"):
                 print(path)
     say(outcome)

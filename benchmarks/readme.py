@@ -1,7 +1,7 @@
-"""Put the generated tables into README.md, so that no number there is typed by hand.
+"""Put the generated tables into README.md and the model cards, so that no number there is typed by hand.
 
     python benchmarks/readme.py            # rewrite the blocks between '<!-- table: NAME -->' and '<!-- end -->'
-    python benchmarks/readme.py check=yes  # exit 2 when README.md does not match results/tables
+    python benchmarks/readme.py check=yes  # exit 2 when a page does not match results/tables
 
 NAME is a file of results/tables without its suffix, optionally followed by the columns to show:
 ``<!-- table: bd_psnr_kodak | curve; BD-rate (%) -->``.
@@ -27,10 +27,15 @@ def filled(text: str, tables: Path) -> str:
     return BLOCK.sub(lambda block: block[1] + _table(block, tables) + block[4], text)
 
 
+def pages() -> list[Path]:
+    """The pages with generated tables: README.md and the model cards."""
+    return [ROOT / "README.md", *sorted((ROOT / "checkpoints").glob("*/README.md"))]
+
+
 def _table(block: re.Match[str], tables: Path) -> str:
     path = tables / f"{block['name'].strip()}.md"
     if not path.is_file():
-        raise TesseraError(f"README.md wants {path}, which is not there: run ./run_all.sh report first.")
+        raise TesseraError(f"a page wants {path}, which is not there: run ./run_all.sh report first.")
     rows = [line for line in path.read_text().splitlines() if line.startswith("|")]
     if not block["columns"]:
         return "\n".join(rows) + "\n"
@@ -45,14 +50,14 @@ def _cells(row: str) -> list[str]:
 
 
 def update(options: dict[str, str]) -> None:
-    """Rewrite README.md, or compare it when ``check`` is yes."""
-    path = ROOT / "README.md"
-    before = path.read_text()
-    after = filled(before, ROOT / "results" / "tables")
-    if after != before and options["check"] == "yes":
-        raise TesseraError("README.md does not match results/tables: run python benchmarks/readme.py.")
-    if after != before:
-        atomic.write_text(path, after)
+    """Rewrite the pages, or compare them when ``check`` is yes."""
+    for path in pages():
+        before = path.read_text()
+        after = filled(before, ROOT / "results" / "tables")
+        if after != before and options["check"] == "yes":
+            raise TesseraError(f"{path.name} does not match results/tables: run python benchmarks/readme.py.")
+        if after != before:
+            atomic.write_text(path, after)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,9 @@ from core.registry import unknown
 PUBLISHED = ("vtm18", "bpg444", "qres34m-paper", "qarv-paper", "mbt2018-mean", "bmshj2018-hyperprior")
 ANCHORS = ("vtm18", "jpeg")  # the first of these that has the metric is the anchor shown first
 SUBSET_NOTE = "Published curves are of whole data sets, so none stands beside a subset."
-BD_NOTE = f"{METHOD.upper()} of log rate over the common range; 95 % intervals from {RESAMPLES} resamples of the images."
+BD_NOTE = (
+    f"{METHOD.upper()} of log rate over the common range; 95 % intervals from {RESAMPLES} resamples of the images."
+)
 
 
 def build_report(results: Path | str = Path("results"), published: Sequence[str] = PUBLISHED) -> list[Path]:

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -66,7 +67,8 @@ def page_data(
 ) -> dict[str, Any]:
     """Everything the page shows, as JSON values; pictures are linked relative to ``folder``, the page's own.
 
-    ``lossless`` is ``tables.lossless_table``; ``hidden`` are the labels of published curves that are off until the reader ticks them.
+    ``lossless`` is ``tables.lossless_table``; ``hidden`` are the labels of published curves that are off until
+    the reader ticks them.
     """
     kept = pictures(store)
     columns = {"bpp": "bits per pixel"} | {m: metric_axis(m).text for m in metrics}
@@ -162,7 +164,7 @@ def _figure(figure: Figure) -> dict[str, Any]:
 
 
 def _measured(curves: Sequence[Curve]) -> list[dict[str, Any]]:
-    """The measured curves with their cells, as the image view offers them; a lossless method is a curve of one point."""
+    """The measured curves with their cells, as the image view offers them; a lossless method is one of one point."""
     style = styles(curves)
     measured = [c for c in curves if c.source == "measured" and c.cells and c.images is not None]
     return [
@@ -274,12 +276,17 @@ def _cell(result: CellResult) -> dict[str, Any]:
 
 
 def pictures_command(result: CellResult) -> str:
-    """The command that measures a cell again and keeps its pictures."""
+    """The shell command that measures a cell again and keeps its pictures; '' where they must not be kept."""
+    if result.about.get("private"):
+        return ""
     cell = result.cell
-    words = [f"method={cell.method}", *(f"params.{k}={v}" for k, v in _changed(result)), f"dataset={cell.dataset}"]
-    words += [f"points={cell.point}"] if cell.point is not None else []
-    words += [f"limit={cell.limit}"] if cell.limit is not None else []
-    return f"python benchmarks/rd_curve.py with {' '.join(words)} keep_images=True"
+    options: dict[str, Any] = {"method": cell.method, "dataset": cell.dataset}
+    options |= {f"params.{name}": value for name, value in _changed(result)}
+    usual = {"points": None, "limit": None, "device": "cpu", "seed": 0}
+    chosen = {"points": cell.point, "limit": cell.limit, "device": cell.device, "seed": cell.seed}
+    options |= {name: value for name, value in chosen.items() if value != usual[name]}
+    words = " ".join(shlex.quote(f"{name}={value}") for name, value in options.items())
+    return f"rm -r results/cells/{result.key}; python benchmarks/rd_curve.py with {words} keep_images=True"
 
 
 def _changed(result: CellResult) -> list[tuple[str, Any]]:

@@ -150,7 +150,7 @@ class Trainer:
             self.model.load_state_dict(state["model"])
             self.average.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
-        except (RuntimeError, KeyError, ValueError, TypeError, EOFError, UnpicklingError) as error:
+        except (RuntimeError, KeyError, ValueError, TypeError, OSError, EOFError, UnpicklingError) as error:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise TesseraError(
                 f"cannot resume from {path}: it is damaged or was written for another model ({reason}); "

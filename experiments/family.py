@@ -1,4 +1,4 @@
-"""The commands every family offers: ``python -m FAMILY train with ...`` and ``python -m FAMILY evaluate with ...``."""
+"""The commands every family offers: ``python -m FAMILY train|evaluate|compress|decompress with ...``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from benchmarks.store import Store
 from benchmarks.tables import rd_table, to_markdown
 from core.registry import METHODS, discover, unknown
+from experiments import files
 from experiments import train as training
 from experiments.evaluate import evaluate, evaluation_config, say
 from experiments.wiring import Scope, experiment, fail, guarded, run
@@ -16,6 +17,7 @@ from experiments.wiring import Scope, experiment, fail, guarded, run
 COMMANDS = {
     "train": (training.train_config, training.train, training.NAMED),
     "evaluate": (evaluation_config, None, {"smoke": {"limit": 1}}),
+    **files.COMMANDS,
 }
 
 

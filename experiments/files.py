@@ -1,7 +1,7 @@
 """Files to streams and back with any method: ``python -m FAMILY compress`` and ``decompress``.
 
 python -m qres compress with method=qres3m params.lmb=64 input=photo.png output=photo.tsr
-python -m qres compress with method=qres3m input='photos/**/*.jpg' output=streams psnr=true
+python -m qres compress with method=qres3m input='photos/**/*.jpg' output=streams psnr=True
 python -m qres decompress with method=qres3m input=streams output=decoded
 
 One input that cannot be coded is reported, and the rest goes on. Exit code 0: all done or there already, 1: some
@@ -231,7 +231,7 @@ def _work(
     for job in bar:
         if job.target.exists() and not overwrite:
             report.skipped += 1
-            tqdm.write(f"skipped: {job.target} is there already (overwrite=true makes it anew)")
+            tqdm.write(f"skipped: {job.target} is there already (overwrite=True makes it anew)")
             continue
         try:
             stream, image, quality = code(job)

@@ -27,6 +27,8 @@ from experiments.wiring import default_params, sequence
 from qres import generate, preview
 from qres.codec import QResCodec
 
+MAX_SIDE = 8192  # pixels of a sample
+
 
 def sample_config() -> None:
     """Options of drawing pictures from noise (a Sacred config scope: each variable is one)."""
@@ -35,7 +37,8 @@ def sample_config() -> None:
     weights = "auto"  # auto, official, ours, or a path
     device = "cpu"  # or cuda
     n = 4  # pictures
-    size = 256  # pixels, or WIDTHxHEIGHT
+    size = 256  # pixels, width and height
+    height = None  # pixels, where it differs from the width
     temperature = 0.7  # 0: the most likely picture, 1: the prior itself
     seed = 0
     output = "sample.png"
@@ -96,7 +99,10 @@ def inpaint_config() -> None:
 
 def sample(config: Mapping[str, Any], run: Any) -> int:
     """Draw pictures from the prior."""
-    width, height = _size(config["size"])
+    width = _count(config, "size")
+    height = width if config["height"] is None else _count(config, "height")
+    if max(width, height) > MAX_SIDE:
+        raise TesseraError(f"a sample of {width} x {height} pixels is too large: sides are at most {MAX_SIDE}.")
     n, temperature, seed = _count(config, "n"), _number(config, "temperature"), _seed(config)
     _output(config)
     _, codec = _open(config)
@@ -220,15 +226,6 @@ def _count(config: Mapping[str, Any], name: str, least: int = 1) -> int:
 
 def _seed(config: Mapping[str, Any]) -> int:
     return _count(config, "seed", 0)
-
-
-def _size(value: Any) -> tuple[int, int]:
-    """Width and height from a number or WIDTHxHEIGHT."""
-    width, x, height = str(value).partition("x")
-    sides = (width, height if x else width)
-    if not all(side.isdigit() and 0 < int(side) <= 8192 for side in sides):
-        raise TesseraError(f"size={value} must be pixels, like 256 or 384x256, at most 8192.")
-    return int(sides[0]), int(sides[1])
 
 
 def _box(value: Any) -> generate.Box:

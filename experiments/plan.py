@@ -42,7 +42,7 @@ TASKS = (
     Task("rd_curve", {"method": "qres3m", "dataset": "sample"}, BOTH),
     Task("rd_curve", {"methods": STILLS, "dataset": "sample"}, BOTH),
     Task("rd_curve", {"method": "x265", "dataset": "sample"}, BOTH),
-    Task("rd_curve", {"method": "vvc", "dataset": "sample", "points": "27,32,37,42"}, BOTH),
+    Task("rd_curve", {"method": "vvc", "dataset": "sample"}, PAPER),
     Task("lossless_table", {"dataset": "sample"}, BOTH),
     Task("rd_curve", {"method": "qres3m", "dataset": "kodak"}, PAPER),
     Task("rd_curve", {"methods": STILLS, "dataset": "kodak"}, PAPER),
@@ -106,8 +106,9 @@ def run(job: str, results: str = "results") -> int:
         if before.word.endswith("missing"):
             print(f"[{number}/{len(tasks)}] {' '.join(task.command)}", flush=True)
             failed += _execute([*task.command, f"results={results}"])
-    print(f"[{job}] report", flush=True)
-    failed += _execute(["python", "benchmarks/report.py", "with", f"results={results}"])
+    if not _fresh(Path(results)):
+        print(f"[{job}] report", flush=True)
+        failed += _execute(["python", "benchmarks/report.py", "with", f"results={results}"])
     left = [s for s in (state(task, results) for task in tasks) if s.word != "done"]
     if left:
         print(f"\nNot computed here:\n{table(left)}")
@@ -128,6 +129,14 @@ def _config(task: Task, results: str) -> dict[str, Any]:
         given["methods"] = classical()
     config = dict(ConfigScope(evaluation_config)(fixed=given))
     return {**config, "params": default_params(config["method"]), "results": results}
+
+
+def _fresh(results: Path) -> bool:
+    """Whether the report is newer than every cell and everything that draws it."""
+    page = results / "report" / "index.html"
+    code = (p for p in (ROOT / "benchmarks").rglob("*") if p.suffix in {".py", ".js", ".css", ".html"})
+    sources = [*results.glob("cells/*/cell.json"), *results.glob("images/*"), *code]
+    return page.is_file() and all(page.stat().st_mtime > source.stat().st_mtime for source in sources)
 
 
 def _execute(command: Sequence[str]) -> int:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ def train_config() -> None:
     steps = 12500
     batch = 4  # of all processes together
     crop = 128  # pixels
+    turns = True  # flip and turn crops; False for pictures that have an upright
     lr = 2e-3
     schedule = "cosine"  # or constant
     warmup = 200
@@ -60,6 +61,32 @@ NAMED = {
 }  # fmt: skip
 
 
+@runtime_checkable
+class CountsCodes(Protocol):
+    """A model whose entropy coder is made of counts over training images."""
+
+    def calibrate(self, images: Sequence[Image]) -> None:
+        """Count with the final weights, once, when training has ended."""
+
+    def monitor(self, images: Sequence[Image]) -> dict[str, float]:
+        """Usage of the codebooks over a few images, for the log."""
+
+
+@dataclass(frozen=True)
+class Upright(Crops):
+    """Random crops as they are, neither flipped nor turned."""
+
+    def sample(self, step: int, k: int) -> Image:
+        """The uint8 crop (size, size, C) of sample k of a step."""
+        draw = np.random.Generator(np.random.Philox(key=[self.seed, (step << 20) + k]))
+        image = self.images[int(draw.integers(len(self.images)))]
+        y, x = (int(draw.integers(0, side - self.size + 1)) for side in image.shape[:2])
+        return image[y : y + self.size, x : x + self.size]
+
+
+WATCHED = 256  # training images whose codes are counted for the log
+
+
 def train(config: Mapping[str, Any], run: Any) -> int:
     """Train what a config asks for; returns the exit code 0."""
     discover()
@@ -69,23 +96,30 @@ def train(config: Mapping[str, Any], run: Any) -> int:
     folder = Path(config["folder"] or f"runs/{method.name}-{method.point}-seed{config['seed']}")
     torch.manual_seed(recipe.seed)
     model = _initial(method, config["init"])
-    images, data = training_data(config)
+    channels = getattr(method, "channels", 3)
+    images, data = training_data(config, channels)
+    crops = (Crops if config["turns"] else Upright)(images, config["crop"], recipe.seed)
     with parallel.process_group(torch.device(recipe.device)):
         log = _Log(folder, recipe.steps, run) if parallel.is_main() else (lambda step, values: None)
-        trained = fit(model, Crops(images, config["crop"], recipe.seed), recipe, folder, log)
+        watch = (lambda net, step: net.monitor(images[:WATCHED])) if isinstance(model, CountsCodes) else None
+        trained = fit(model, crops, recipe, folder, log, watch)
         if parallel.is_main():
+            if isinstance(trained, CountsCodes):
+                trained.calibrate(images)
             meta = describe(method, recipe, config, data)
             weights = checkpoint.save(folder, trained, meta, half=config["half"])
             print(f"{weights.id}: {weights.path} ({weights.meta['bytes'] / 1e6:.1f} MB)")
     return 0
 
 
-def training_data(config: Mapping[str, Any]) -> tuple[list[Image], dict[str, Any]]:
-    """The training images at all scales, as RGB, and what the checkpoint says of them."""
+def training_data(config: Mapping[str, Any], channels: int = 3) -> tuple[list[Image], dict[str, Any]]:
+    """The training images at all scales, as RGB or (``channels`` 1) as grey planes, and what the checkpoint says."""
     source = training_set(config["dataset"], config["data_root"])
     stored = [image.read() for image in source]  # the fingerprints are of these: grey images count as grey
-    arrays = [as_rgb(image) for image in stored]
-    data = {"names": [source.name], "title": source.title, "license": source.license, "images": len(arrays)}
+    arrays = (
+        [as_rgb(i) for i in stored] if channels == 3 else [i[..., c : c + 1] for i in stored for c in range(i.shape[2])]
+    )
+    data = {"names": [source.name], "title": source.title, "license": source.license, "images": len(stored)}
     scaled = [_scaled(image, scale) for scale in config["scales"] for image in arrays]
     usable = [image for image in scaled if min(image.shape[:2]) >= config["crop"]]
     return usable or scaled, {**data, "fingerprint": source.fingerprint, "fingerprints": fingerprints(stored)}
@@ -98,7 +132,7 @@ def describe(method: Method, recipe: TrainConfig, config: Mapping[str, Any], dat
         "method": method.name,
         "params": dict(method.variant),
         "point": method.point,
-        "recipe": asdict(recipe) | {k: config[k] for k in ("crop", "scales", "init")},
+        "recipe": asdict(recipe) | {k: config[k] for k in ("crop", "turns", "scales", "init")},
         "data": dict(data),
         "licence": "MIT (weights made by this project)",
         "paper": method.paper,
@@ -130,7 +164,8 @@ def _scaled(image: Image, scale: float) -> Image:
     if scale == 1:
         return image
     size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
-    return np.asarray(pillow.fromarray(image).resize(size, pillow.Resampling.LANCZOS))
+    picture = pillow.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+    return np.asarray(picture.resize(size, pillow.Resampling.LANCZOS)).reshape(size[1], size[0], -1)
 
 
 class _Log:
@@ -144,12 +179,15 @@ class _Log:
         except OSError as error:
             raise TesseraError(f"{folder} cannot be written ({error.strerror}): give another folder=DIR.") from None
         self.path, self.steps, self.run = folder / "train.csv", steps, run
+        self.last = -1  # the step of the last line, which training and monitoring share
         self.writer = SummaryWriter(str(folder / "tensorboard"))
 
     def __call__(self, step: int, values: Mapping[str, float]) -> None:
         row = {"step": step, **{name: float(f"{value:.6g}") for name, value in values.items()}}
-        rows = [old for old in self._rows() if int(old["step"]) < step]
-        _write_csv(self.path, [*rows, row])
+        known = self._rows()
+        same = next((old for old in known if int(old["step"]) == step), {}) if step == self.last else {}
+        _write_csv(self.path, [*(old for old in known if int(old["step"]) < step), {**same, **row}])
+        self.last = step
         for name, value in values.items():
             self.writer.add_scalar(name, value, step)
             if self.run is not None:
@@ -167,7 +205,7 @@ class _Log:
 def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     part = path.with_suffix(".part")
     with part.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     part.replace(path)

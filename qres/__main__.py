@@ -13,8 +13,8 @@ python -m qres interpolate with method=qres3m input=a.png,b.png output=interpola
 python -m qres inpaint with method=qres3m input=face.png box=0.4,0.4,0.8,0.8 output=inpaint.png
 """
 
-from experiments import files, generate
+from experiments import generate
 from experiments.family import main
 
 if __name__ == "__main__":
-    main("qres", {"method": "qres3m"}, {**files.COMMANDS, **generate.COMMANDS})
+    main("qres", {"method": "qres3m"}, generate.COMMANDS)

@@ -4,9 +4,9 @@ The table of a symbol is the cell of a uniform grid that a predicted number (a l
 machines compute that number with differences of some 1e-5, so one that lies next to a border gets two answers, and
 everything after it is lost. The encoder therefore moves the borders: for each group of numbers it sends the smallest
 count of small steps up, the *nudge*, that leaves no number of the group within half a step of any border. As long as
-the difference stays below half a step, the decoder finds the same cells. A nudge costs about 3 bits per group and has
-no other effect on the rate, because a step is a small part of a cell. A group without such a nudge falls back to one
-middle cell for all its numbers, so every image has a stream.
+the difference stays below half a step, the decoder finds the same cells. A nudge costs up to 7 bits per group and has
+no other effect on the rate, because a step is a small part of a cell. In a group without such a nudge each part gets
+its own; parts have fewer numbers than there are nudges, and each number rules out one, so there is always one.
 
 ``Writer`` and ``Reader`` mirror each other, call by call; mode ``PORTABLE`` is the one described, ``PLAIN`` sends no
 nudges (and then needs the encoder's own machine to decode).
@@ -21,57 +21,78 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.bitstream import BitstreamError, SymbolCheck
+from core.bitstream import SymbolCheck
 from core.codec import TesseraError
 from core.entropy import Decoder, Encoder, Tables, categorical_table, finite_symbols
 
 PORTABLE, PLAIN = 0, 1
-NUDGES = 256  # 0 to 254 steps, and the last value for a group that falls back
+CROWDED = 1023  # in place of a nudge of 0 to 1022 steps: the parts of the group have their own
 BAND = 2**20  # symbols of one call of the coder, which bounds its memory
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
 
 _MODES = categorical_table(np.array([2**24 - 255, 255]))  # practically no bits for the default
-# How far a nudge goes depends on how many numbers of the group are inside the grid: all, some, or nearly none.
-_NUDGE_TABLES = categorical_table(
-    np.stack([np.append((1 - q) * q ** np.arange(NUDGES - 1.0), 0) + 1e-7 for q in (0.01, 0.1, 0.4, 0.7, 0.87, 0.95)])
-)
+# Geometric distributions: how far a nudge goes depends on how many numbers of the group are inside the grid.
+_OWN = 6  # the one for crowded groups
+_RATIOS = np.array([[0.01], [0.05], [0.2], [0.5], [0.8], [0.93], [0.975], [0.99]])
+_NUDGE_TABLES = categorical_table((1 - _RATIOS) * _RATIOS ** np.arange(CROWDED + 1) + 1e-6)
 
 
 @dataclass(frozen=True)
 class Grid:
     """``cells`` cells of equal ``width``, the middle of the first at ``start``; numbers beyond the ends belong to them.
 
-    ``steps`` nudges make one cell width; ``group`` numbers share a nudge.
+    ``steps`` nudges make one cell width; ``parts`` parts of numbers are a group and share a nudge if they can.
     """
 
     start: float
     width: float
     cells: int
     steps: int
-    group: int
+    parts: int
 
     @property
     def tolerance(self) -> float:
         """The largest difference between two machines' numbers that changes no cell."""
         return self.width / self.steps / 2
 
-    def nudges(self, numbers: Floats) -> Ints:
-        """The smallest free nudge of each group of numbers (n,), (ceil(n / group),); the last value if none is free."""
-        border, nudge = np.divmod(np.rint(self._phase(numbers) * self.steps).astype(np.int64), self.steps)
-        inside = np.flatnonzero((border >= 0) & (border <= self.cells - 2) & (nudge < NUDGES - 1))
-        taken = np.zeros((-(-len(numbers) // self.group), NUDGES), dtype=bool)
-        taken[inside // self.group, nudge[inside]] = True
-        taken[:, self.steps :] = True  # a whole cell width is no move at all
-        taken[:, -1] = False
-        return taken.argmin(axis=1)
+    @property
+    def part(self) -> int:
+        """Numbers of a part: one less than there are nudges that differ."""
+        return min(self.steps, CROWDED) - 1
 
-    def index(self, numbers: Floats, nudges: Ints) -> Ints:
-        """The cell of each number (n,) when the borders of its group are nudged, 0 to cells - 1."""
-        moved = np.repeat(nudges, self.group)[: len(numbers)]
-        cell = np.floor(self._phase(numbers) - moved / self.steps).astype(np.int64) + 1
-        return np.where(moved == NUDGES - 1, self.cells // 2, cell.clip(0, self.cells - 1))
+    def groups(self, count: int) -> int:
+        """How many groups ``count`` numbers are."""
+        return -(-count // (self.part * self.parts))
+
+    def nudges(self, numbers: Floats) -> tuple[Ints, Ints]:
+        """The nudge of each group of numbers (n,), (groups,), and those of the parts of crowded ones, (k, parts)."""
+        nudges = self._free(numbers, self.part * self.parts)
+        crowded = np.flatnonzero(nudges == CROWDED)
+        own = np.zeros((len(crowded), self.parts), dtype=np.int64)
+        for row, group in zip(own, crowded, strict=True):
+            found = self._free(numbers[self.part * self.parts * group :][: self.part * self.parts], self.part)
+            row[: len(found)] = found
+        return nudges, own
+
+    def index(self, numbers: Floats, nudges: Ints, own: Ints) -> Ints:
+        """The cell of each number (n,) when borders are nudged, 0 to cells - 1."""
+        moves = np.repeat(nudges[:, None], self.parts, axis=1)
+        moves[nudges == CROWDED] = own
+        moved = np.repeat(moves.reshape(-1), self.part)[: len(numbers)]
+        cells = np.floor(self._phase(numbers) - moved / self.steps).astype(np.int64) + 1
+        return cells.clip(0, self.cells - 1)
+
+    def _free(self, numbers: Floats, size: int) -> Ints:
+        """The smallest free nudge of each run of ``size`` numbers, ``CROWDED`` if there is none."""
+        border, nudge = np.divmod(np.rint(self._phase(numbers) * self.steps).astype(np.int64), self.steps)
+        inside = np.flatnonzero((border >= 0) & (border <= self.cells - 2) & (nudge < CROWDED))
+        taken = np.zeros((-(-len(numbers) // size), CROWDED + 1), dtype=bool)
+        taken[inside // size, nudge[inside]] = True
+        taken[:, self.steps :] = True  # a whole cell width is no move at all
+        taken[:, CROWDED] = False
+        return taken.argmin(axis=1)
 
     def _phase(self, numbers: Floats) -> NDArray[np.float64]:
         """Numbers in cell widths above the first border, far ones cut off."""
@@ -92,14 +113,14 @@ class Writer:
 
     def cells(self, numbers: Floats, grid: Grid) -> Ints:
         """The cells of numbers (n,), after writing what the decoder needs to find the same."""
-        nudges = np.zeros(-(-len(numbers) // grid.group), dtype=np.int64)
-        if self.mode == PORTABLE:
-            nudges = grid.nudges(numbers)
-            costs = [np.log2(row[nudges]).sum() for row in _NUDGE_TABLES.frequencies]
-            table = int(np.argmax(costs))
-            self._encoder.encode_uniform(np.array([table]), 3)
-            self._encoder.encode(nudges, np.full(len(nudges), table), _NUDGE_TABLES)
-        return grid.index(numbers, nudges)
+        if self.mode == PLAIN:
+            return grid.index(numbers, *_unmoved(numbers, grid))
+        nudges, own = grid.nudges(numbers)
+        table = int(np.argmax([np.log2(row[nudges]).sum() for row in _NUDGE_TABLES.frequencies]))
+        self._encoder.encode_uniform(np.array([table]), 3)
+        self._encoder.encode(nudges, np.full(nudges.shape, table), _NUDGE_TABLES)
+        self._encoder.encode(own, np.full(own.shape, _OWN), _NUDGE_TABLES)
+        return grid.index(numbers, nudges, own)
 
     def symbols(self, symbols: NDArray[Any], numbers: Floats, grid: Grid, tables: Tables) -> None:
         """Write symbols (n,), whole numbers, each with the table of its number's cell."""
@@ -125,13 +146,13 @@ class Reader:
 
     def cells(self, numbers: Floats, grid: Grid) -> Ints:
         """The encoder's cells of numbers (n,)."""
-        nudges = np.zeros(-(-len(numbers) // grid.group), dtype=np.int64)
-        if self.mode == PORTABLE:
-            table = int(self._decoder.decode_uniform(1, 3)[0])
-            if table >= _NUDGE_TABLES.size:
-                raise BitstreamError("the stream is damaged: it names a table that does not exist")
-            nudges = self._decoder.decode(np.full(len(nudges), table), _NUDGE_TABLES).astype(np.int64)
-        return grid.index(numbers, nudges)
+        if self.mode == PLAIN:
+            return grid.index(numbers, *_unmoved(numbers, grid))
+        table = int(self._decoder.decode_uniform(1, 3)[0])
+        nudges = self._decoder.decode(np.full(grid.groups(len(numbers)), table), _NUDGE_TABLES)
+        shape = int((nudges == CROWDED).sum()), grid.parts
+        own = self._decoder.decode(np.full(shape, _OWN), _NUDGE_TABLES)
+        return grid.index(numbers, nudges, own)
 
     def symbols(self, numbers: Floats, grid: Grid, tables: Tables) -> NDArray[np.int32]:
         """The symbols (n,) of numbers."""
@@ -146,6 +167,11 @@ class Reader:
     def note(self, values: NDArray[Any]) -> None:
         """Mirror of ``Writer.note``."""
         self._check.update(values)
+
+
+def _unmoved(numbers: Floats, grid: Grid) -> tuple[Ints, Ints]:
+    """No nudges."""
+    return np.zeros(grid.groups(len(numbers)), dtype=np.int64), np.zeros((0, grid.parts), dtype=np.int64)
 
 
 def bands(count: int) -> Iterator[slice]:

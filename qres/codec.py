@@ -29,13 +29,14 @@ _LMB_STEPS = 4096  # a conditional model's lambda travels as round(4096 log2(lam
 
 
 def _log_grid(low: float, high: float, cells: int) -> Grid:
-    """Scales from low to high, evenly on the logarithmic axis; log-scales may differ by a thousandth of a cell."""
-    return Grid(math.log(low), math.log(high / low) / (cells - 1), cells, steps=512, group=1024)
+    """Scales from low to high, evenly on the logarithmic axis; log-scales may differ by 5e-5."""
+    width = math.log(high / low) / (cells - 1)
+    return Grid(math.log(low), width, cells, steps=round(width / 1e-4), parts=4)
 
 
-SCALES = _log_grid(0.1, 64, 64)  # standard deviations of latents that the coder knows
-PIXEL_SCALES = _log_grid(0.11, 64, 96)  # the lossless model's, in grey levels
-PIXEL_MEANS = Grid(0, 1, 256, steps=128, group=256)  # grey levels; they may differ by 1 / 256
+SCALES = _log_grid(0.1, 64, 48)  # standard deviations of latents that the coder knows
+PIXEL_SCALES = _log_grid(0.11, 64, 48)  # the lossless model's, in grey levels
+PIXEL_MEANS = Grid(0, 1, 256, steps=128, parts=2)  # grey levels; they may differ by 1 / 256
 
 
 def tables(grid: Grid) -> Tables:

@@ -26,9 +26,9 @@ _OPS = torch.ops.mkldnn
 
 
 def available(model: QResVAE) -> bool:
-    """Whether a model can run here this way: on a CPU, with oneDNN built in and switched on."""
-    on = torch.backends.mkldnn.is_available() and torch._C._get_mkldnn_enabled()
-    return on and hasattr(_OPS, "_linear_pointwise") and next(model.parameters()).device.type == "cpu"
+    """Whether a model can run here this way: channel-last on a CPU, with oneDNN built in and switched on."""
+    on = torch.backends.mkldnn.is_available() and torch._C._get_mkldnn_enabled() and hasattr(_OPS, "_linear_pointwise")
+    return on and next(model.parameters()).device.type == "cpu" and model.memory_format == torch.channels_last
 
 
 class Network:
@@ -38,7 +38,11 @@ class Network:
         self.arch, self._bias = model.arch, model.decoder.bias
         self._bottom_up = [_packed(block) for block in model.encoder.enc_blocks]
         self._top_down = [_packed(block) for block in model.decoder.dec_blocks]
-        self._heads = [_Up(head[0]) for head in model.out_net.values()] if model.out_net is not None else []
+        self._heads = (
+            [_Up(head[0], head[1].upscale_factor) for head in model.out_net.values()]
+            if model.out_net is not None
+            else []
+        )
 
     def features(self, images: Tensor, condition: Tensor | None = None) -> dict[int, Tensor]:
         """As ``QResVAE.features``."""
@@ -73,7 +77,7 @@ def _packed(block: nn.Module) -> Any:
     if type(block) in kinds:
         return kinds[type(block)](block)
     if isinstance(block, nn.Sequential):
-        return _Up(block[0])
+        return _Up(block[0], block[1].upscale_factor)
     return lambda x, condition: _nhwc(block(_nchw(x)))  # up-sampling layers of qres17m
 
 
@@ -197,9 +201,8 @@ class _Patch:
 class _Up:
     """A 1x1 convolution and a pixel shuffle; the matrix gives its rows in the order of the pixels."""
 
-    def __init__(self, conv: nn.Conv2d, rate: int | None = None) -> None:
-        self.rate = 2 if conv.out_channels > 48 else 4
-        r, out = self.rate, conv.out_channels // self.rate**2
+    def __init__(self, conv: nn.Conv2d, rate: int) -> None:
+        self.rate, r, out = rate, rate, conv.out_channels // rate**2
         weight = conv.weight.detach().view(out, r, r, -1).permute(1, 2, 0, 3).reshape(out * r * r, -1)
         self.linear, self.out = _Linear(weight, conv.bias.detach().view(out, r, r).permute(1, 2, 0).reshape(-1)), out
 

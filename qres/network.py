@@ -128,6 +128,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.dec_blocks = nn.ModuleList(self._block(layer, arch) for layer in arch.decoder)
         self.bias = nn.Parameter(torch.zeros(1, arch.top_width, 1, 1))
+        self.memory_format = torch.channels_last
 
     @staticmethod
     def _block(layer: Layer, arch: Architecture) -> nn.Module:
@@ -143,7 +144,7 @@ class Decoder(nn.Module):
 
     def start(self, batch: int, height: int, width: int) -> Tensor:
         """The state before the first latent, (B, W0, height, width)."""
-        return self.bias.expand(batch, -1, height, width).contiguous(memory_format=torch.channels_last)
+        return self.bias.expand(batch, -1, height, width).contiguous(memory_format=self.memory_format)
 
 
 class LambdaEmbedding(nn.Module):
@@ -178,6 +179,15 @@ class QResVAE(nn.Module):
             width = arch.decoder[-1][1]
             self.out_net = nn.ModuleDict({"conv_mean": up(width, 3, 4), "conv_scale": up(width, 3, 4)})
 
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """The layout of features, ``torch.channels_last`` unless set to ``torch.contiguous_format``."""
+        return self.decoder.memory_format
+
+    @memory_format.setter
+    def memory_format(self, value: torch.memory_format) -> None:
+        self.decoder.memory_format = value
+
     # -- the two paths ------------------------------------------------------------------------------------------
 
     def condition(self, lmb: Tensor | None) -> Tensor | None:
@@ -187,7 +197,7 @@ class QResVAE(nn.Module):
     def features(self, images: Tensor, condition: Tensor | None = None) -> dict[int, Tensor]:
         """Bottom-up features of images (B, 3, H, W) in [0, 1]; H and W multiples of ``arch.stride``."""
         x = (images + self.arch.shift) * self.arch.scale
-        return self.encoder(x.contiguous(memory_format=torch.channels_last), condition)
+        return self.encoder(x.contiguous(memory_format=self.memory_format), condition)
 
     def top_down(self, shape: tuple[int, int, int], visit: Any, condition: Tensor | None = None) -> Tensor:
         """Run the decoder; ``visit(i, block, f, prior)`` gives the latent z of block i. Returns the last state.

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from core import bitstream
-from core.bitstream import BitstreamError
+from core.bitstream import BitstreamError, DecodeMismatch
 from core.codec import Image, TesseraError
 from qres.blocks import Gaussian, Latent
 from qres.codec import QResCodec
@@ -31,7 +31,6 @@ Walk = Callable[..., Tensor]  # (the network's own top_down, shape, visit, condi
 
 _CRC = slice(6, 10)  # of a stream's header, see docs/bitstream.md
 _FILL = 16  # bytes after a cut; 2**-128 of the coder's interval is below anything it tells apart
-_STEP = 1.15  # more than the ratio of two neighbouring scales of the coder
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ def progressive(codec: QResCodec, stream: bytes, prefixes: bool = True) -> list[
     out, bits = [], 0.0
     sizes = _prefixes(codec, stream, whole) if prefixes else [None] * len(whole.visits)
     last = len(whole.visits) if codec.pixel_tables is None else -1  # the lossless model goes on with pixels
-    empty = _header(stream) if prefixes else None
+    empty = _header(stream) + _lambda_bytes(codec) if prefixes else None
     for k, size in enumerate([empty, *sizes]):
         bits += whole.visits[k - 1].bits if k else 0.0
         known = [v.z for v in whole.visits[:k]]
@@ -122,29 +121,30 @@ def progressive(codec: QResCodec, stream: bytes, prefixes: bool = True) -> list[
 def preview(codec: QResCodec, data: bytes) -> Preview:
     """The picture in the beginning of a stream, cut anywhere after its header; the best one if it is whole.
 
-    ``levels`` counts the blocks that are known in full; of the next one, what is known is used too. ``BitstreamError``
-    when not even the header is here, or the stream is another method's.
+    Only blocks that are here in full are used: a block's symbols are in no order that a part of them would show.
+    ``BitstreamError`` when not even the header is here, or the stream is another method's.
     """
     try:
         reading = _read(codec, data)
         assert reading.image is not None
         return Preview(len(reading.visits), sum(v.bits for v in reading.visits), len(data), reading.image)
+    except DecodeMismatch:  # whole and intact, but not decodable here
+        raise
     except BitstreamError:
+        if len(data) < _CRC.stop:
+            raise
         sealed = _seal(data)
-        bitstream.unpack(sealed, codec.fingerprint)
+        head = bitstream.unpack(sealed, codec.fingerprint)
+    if len(head.chunks[-1]) < _lambda_bytes(codec):
+        raise BitstreamError("the stream ends before it says which lambda it was made for: more of the file is needed")
     reading = _partial(codec, _seal(data + bytes(_FILL)), 8 * len(data))
     if not min(reading.shape):
-        raise BitstreamError(f"the {len(data)} bytes that are here hold nothing to show: more of the file is needed")
+        raise BitstreamError("the stream does not say what it holds: it is damaged")
     high = _replay(codec, _seal(data + b"\xff" * _FILL), reading.visits)
     pairs = zip(reading.visits, high, strict=False)
     whole = [v for v, _ in itertools.takewhile(lambda pair: torch.equal(pair[0].z, pair[1]), pairs)]
-    known, levels = [v.z for v in whole], len(whole)
-    # After a cut, zeros and ones decode to the ends of the tables; the middle gives symbols one can compare.
-    middle = _replay(codec, _seal(data + b"\x80" * _FILL), reading.visits[: levels + 1])
-    if len(middle) > levels:
-        known.append(_agreeing(reading.visits[levels], middle[levels]))
-    bits = sum(v.bits for v in whole)
-    return Preview(levels, bits, len(data), _picture(codec, sealed, reading, known))
+    image = _picture(codec, sealed, reading, [v.z for v in whole])
+    return Preview(len(whole), sum(v.bits for v in whole), len(data), image)
 
 
 # -- reading --------------------------------------------------------------------------------------------------------
@@ -222,19 +222,6 @@ def _tapped(codec: QResCodec, top_down: Walk) -> QResCodec:
     return twin
 
 
-def _agreeing(visit: _Visit, other: Tensor) -> Tensor:
-    """The latents of a cut block that are certain, the others at the mean.
-
-    A block is coded from its smallest scales to its largest, and the exact values of symbols outside their tables
-    (about 6 scales) after that: certain are symbols inside, of scales clearly below that of the first difference.
-    """
-    mean, scale = visit.prior.mean, visit.prior.scale
-    inside = torch.maximum((visit.z - mean).abs(), (other - mean).abs()) < 6 * scale + 1
-    different = scale[inside & (visit.z != other)]
-    first = different.min() if different.numel() else scale.max() * 2
-    return torch.where(inside & (scale * _STEP < first), visit.z, mean)
-
-
 def _picture(codec: QResCodec, stream: bytes, reading: _Reading, known: Given) -> Image:
     """The picture of known latents, with the lambda that the stream was made for."""
     declared = bitstream.unpack(stream, None)
@@ -254,6 +241,11 @@ def _seal(data: bytes) -> bytes:
 def _header(stream: bytes) -> int:
     """Bytes before the last (or only) chunk."""
     return len(stream) - len(bitstream.unpack(stream, None).chunks[-1])
+
+
+def _lambda_bytes(codec: QResCodec) -> int:
+    """Bytes of the payload that name lambda, before the first block."""
+    return 0 if codec.model.embedding is None else 2
 
 
 def _prefixes(codec: QResCodec, stream: bytes, whole: _Reading) -> list[int]:

@@ -8,16 +8,34 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-dev-shm-usage --hide-scrollbars"
-).split()
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
+]
+# The protocol lives on descriptors 3 and 4 of the browser.
+LAUNCHER = """
+import fcntl, os, sys
+high = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 10) for fd in sys.argv[1:3]]
+for fd, place in zip(high, (3, 4)):
+    os.dup2(fd, place)
+    os.close(fd)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 PATIENCE_S = 60.0
 
 
@@ -27,28 +45,22 @@ def find_chromium() -> str | None:
 
 
 class Chromium:
-    """One page of a browser; ``problems`` are its console errors and exceptions, ``requests`` the addresses it asked."""
+    """One page of a browser; ``problems`` are its console errors and exceptions, ``requests`` what it asked for."""
 
     def __init__(self, program: str) -> None:
         self.profile = tempfile.mkdtemp(prefix="tessera-chromium-")
         to_read, self._to = os.pipe()
         self._from, to_write = os.pipe()
 
-        def wire() -> None:  # the protocol lives on descriptors 3 and 4 of the browser
-            read, write = os.dup(to_read), os.dup(to_write)
-            os.dup2(read, 3)
-            os.dup2(write, 4)
-
-        # While 3 and 4 are taken here, the pipe by which Popen learns of a failed start lies elsewhere.
-        taken = [os.open(os.devnull, os.O_RDONLY)]
-        while taken[-1] <= 4:
-            taken.append(os.open(os.devnull, os.O_RDONLY))
         command = [program, *FLAGS, "--remote-debugging-pipe", f"--user-data-dir={self.profile}", "about:blank"]
         self._process = subprocess.Popen(
-            command, preexec_fn=wire, close_fds=False, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            [sys.executable, "-c", LAUNCHER, str(to_read), str(to_write), *command],
+            pass_fds=(to_read, to_write),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
-        for descriptor in (to_read, to_write, *taken):
-            os.close(descriptor)
+        os.close(to_read)
+        os.close(to_write)
         self._buffer, self._number = b"", 0
         self.problems: list[str] = []
         self.requests: list[str] = []
@@ -161,7 +173,9 @@ class Chromium:
     def drag(self, selector: str, fraction: float) -> None:
         """Press in the middle of an element and drag to a fraction of its width."""
         x, y = self.middle(selector)
-        box = self.run(f"(() => {{ const b = document.querySelector({json.dumps(selector)}).getBoundingClientRect(); return [b.left, b.width]; }})()")
+        box = self.run(
+            f"(() => {{ const b = {_find(selector)}.getBoundingClientRect(); return [b.left, b.width]; }})()"
+        )
         self._mouse("mousePressed", x, y, 1)
         self._mouse("mouseMoved", box[0] + fraction * box[1], y, 1)
         self._mouse("mouseReleased", box[0] + fraction * box[1], y)
@@ -169,7 +183,7 @@ class Chromium:
     def middle(self, selector: str) -> tuple[float, float]:
         """The middle of an element after it was scrolled into view."""
         found = self.run(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'center', behavior: 'instant'}});"
+            f"(() => {{ const e = {_find(selector)}; e.scrollIntoView({{block: 'center', behavior: 'instant'}});"
             "const b = e.getBoundingClientRect(); return [b.left + b.width / 2, b.top + b.height / 2]; })()"
         )
         return found[0], found[1]
@@ -198,3 +212,7 @@ class Chromium:
             params["clip"] = {"x": 0, "y": 0, "width": area["width"], "height": area["height"], "scale": 1}
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", params)["data"]))
         return path
+
+
+def _find(selector: str) -> str:
+    return f"document.querySelector({json.dumps(selector)})"

@@ -24,7 +24,9 @@ from benchmarks.pairs import all_pairs
 def make(label: str, source: str = "measured", dataset: str = "kodak", gain: float = 0.0, points: int = 4) -> Curve:
     bpp = 0.2 * 2.0 ** np.arange(points)
     psnr = 30 + gain + 3.0 * np.arange(points)
-    frame = pd.DataFrame({"point": range(points), "bpp": bpp, "psnr": psnr, "ms_ssim": 1 - 10 ** (-psnr / 20), "ms_ssim_db": psnr / 2})
+    frame = pd.DataFrame(
+        {"point": range(points), "bpp": bpp, "psnr": psnr, "ms_ssim": 1 - 10 ** (-psnr / 20), "ms_ssim_db": psnr / 2}
+    )
     cells = tuple(f"{label}-{i}" for i in range(points)) if source == "measured" else ()
     return Curve(label, label, dataset, f"{dataset}, first 3", source, "somewhere", frame, cells)
 
@@ -48,7 +50,11 @@ def test_a_label_keeps_its_style_and_a_published_one_of_the_same_name_differs() 
     assert {s.label: s.style for s in figures.rd_figure(few).series} == {"b": 0, "a": 1}
     mixed = [make("x", dataset="clic"), *every]
     chosen = figures.rd_figure(mixed, dataset="kodak").series
-    assert {(s.label, s.source): s.style for s in chosen} == {("a", "measured"): 1, ("b", "measured"): 2, ("a", "published"): 3}
+    assert {(s.label, s.source): s.style for s in chosen} == {
+        ("a", "measured"): 1,
+        ("b", "measured"): 2,
+        ("a", "published"): 3,
+    }
 
 
 def test_one_figure_shows_one_data_set() -> None:
@@ -178,6 +184,7 @@ def test_unwritable_results_are_one_sentence(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_the_report_imports_no_torch() -> None:
-    code = "import benchmarks.report, sys; print([m for m in ('torch', 'sacred', 'tensorflow', 'matplotlib') if m in sys.modules])"
+    heavy = ("torch", "sacred", "tensorflow", "matplotlib")
+    code = f"import benchmarks.report, sys; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

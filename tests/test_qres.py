@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from golden_qres import fill, parameters_sha256
 from shared import shared
 
 from core.bitstream import BitstreamError, DecodeMismatch
@@ -16,7 +17,6 @@ from core.images import open_image
 from core.registry import METHODS, discover, make_method
 from qres.codec import QResCodec, lambda_code
 from qres.network import QRES17M, QRES34M, QRES34M_LOSSLESS, QResVAE
-from golden_qres import fill, parameters_sha256
 
 discover()
 MODELS = {

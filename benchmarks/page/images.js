@@ -67,8 +67,9 @@ function drawStage() {
 }
 
 function sayMissing(picture) {
-  const command = picture.key ? DATA.cells[picture.key].pictures : DATA.cells[keyA()].pictures;
-  return el("p", {}, `No picture of “${picture.text}” was kept in the results folder. This command keeps it: `, el("code", {}, command));
+  const command = DATA.cells[picture.key || keyA()].pictures;
+  if (!command) return el("p", {}, "The pictures of this data set may not be stored, so there are only numbers.");
+  return el("p", {}, `No picture of “${picture.text}” was kept in the results folder. This measures the cell again and keeps it: `, el("code", {}, command));
 }
 
 function drawImageTable() {

@@ -1,0 +1,58 @@
+"""How codebooks are used on a data set: effective size, perplexity, entropy, dead codes, beside bits and distortion.
+
+    python benchmarks/codebook_usage.py with dataset=fashion_mnist methods=vqvae,vqvae_ema,fsq limit=1000
+    python benchmarks/codebook_usage.py with dataset=fashion_mnist method=vqvae_ema points=64 weights=PATH
+
+Cells that exist are not computed again, and every stored cell of these methods is shown, whatever weights it was
+measured with: one command per checkpoint, then one with all methods. The table goes to <results>/tables, the figures to <results>/figures.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from benchmarks import paper
+from benchmarks.codebook import counted, usage_figures, usage_table
+from benchmarks.figures import slug
+from benchmarks.store import Store
+from benchmarks.tables import to_files, to_markdown
+from core.codec import TesseraError
+from core.registry import METHODS, discover
+from experiments.evaluate import evaluate, evaluation_config, say
+from experiments.wiring import experiment, guarded, run, sequence
+
+ex = experiment(__file__, "codebook_usage", evaluation_config, {"smoke": {"limit": 2}})
+ex.add_config({"method": "vqvae_ema", "dataset": "fashion_mnist", "keep_images": False})
+
+
+@ex.main
+@guarded
+def codebook_usage(config: dict[str, Any], sacred_run: Any) -> int:
+    """Measure what is missing, then print and write the table and the figures of every stored cell asked for."""
+    discover()
+    names = [str(name) for name in sequence(config["methods"]) or [config["method"]]]
+    for name in names:
+        METHODS[name]  # an unknown name is answered before anything is measured
+    outcome = evaluate(config, str(sacred_run._id or ""))
+    cells = counted(Store(config["results"]), config["dataset"], names)
+    cells = [r for r in cells if r.cell.limit == config["limit"]]
+    if not cells and not outcome.failed:
+        raise TesseraError(
+            f"no stored cell of {', '.join(names)} on {config['dataset']} has codes: measure them first."
+        )
+    if cells:
+        title = cells[0].about["title"]
+        frame = usage_table(cells)
+        print(to_markdown(frame, f"Codebook usage on {title}"))
+        stem = Path(config["results"]) / "tables" / f"codebook_{slug(config['dataset'])}"
+        written = to_files(frame, stem, f"Codebook usage on {title}")
+        for figure in usage_figures(cells, config["dataset"], title):
+            written += paper.render(figure, Path(config["results"]) / "figures")
+        print(*written, sep="\n")
+    say(outcome)
+    return outcome.code
+
+
+if __name__ == "__main__":
+    run(ex)

@@ -1,0 +1,271 @@
+"""Damaged streams against a decoder: nothing but ``BitstreamError`` may come of them.
+
+    python benchmarks/fuzz.py with method=qres3m mutations=100000
+    python benchmarks/fuzz.py with method=qres3m mutations=100000 weights=PATH     # or weights=fresh: untrained ones
+    python benchmarks/fuzz.py with method=jpeg mutations=2000
+
+Streams of small parts of photographs are cut, flipped, overwritten, extended, spliced, emptied. A share of those in our
+container is signed again (``signed``), so that the damage gets past its CRC32 to the entropy decoder. Allowed are
+``BitstreamError`` (``DecodeMismatch`` is one), the undamaged picture, and, for formats without checksums, any picture.
+Mutation k depends on (seed, k) alone; the outcome is written into ``<results>/fuzz/<method>.json`` as it goes, and the
+same command resumes. Exit code 1: there were problems.
+"""
+
+# ruff: noqa: F841  (Sacred reads the local variables of config scopes)
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from benchmarks.datasets import open_dataset
+from benchmarks.provenance import provenance
+from core import checkpoint
+from core.bitstream import BitstreamError, DecodeMismatch, unpack
+from core.codec import Codec, Image, Method, TesseraError
+from core.registry import make_method
+from experiments.wiring import changed, default_params, experiment, guarded, run
+
+SIZES = ((64, 64, 3), (33, 47, 3), (20, 70, 1))  # of the parts of photographs that are coded
+CRC = slice(6, 10)  # of our container, see docs/bitstream.md
+SAVE_S = 10.0  # seconds between two writes of the outcome
+KEPT = 20  # problems described in full
+GOOD = ("refused", "mismatch", "same picture")
+
+
+def fuzz_config() -> None:
+    """Options (a Sacred config scope)."""
+    method = "qres3m"  # whose decoder; params.NAME=VALUE sets its hyper-parameters
+    params = default_params(method)
+    weights = "auto"  # auto, official, ours, a path, or fresh: untrained ones
+    mutations = 100_000
+    signed = 0.05  # share of mutations whose CRC32 is made right again; these decode in full
+    limit_s = 20.0  # seconds that one decode may take
+    seed = 0
+    results = "results"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A damaged stream, how it was made, and whether its CRC32 was made right again."""
+
+    data: bytes
+    kind: str
+    signed: bool
+
+
+def mutate(streams: Sequence[bytes], which: int, seed: int, number: int, signed: float) -> Mutation:
+    """Mutation ``number`` of ``streams[which]``; a signed one leaves the header of the container alone."""
+    draw = np.random.Generator(np.random.Philox(key=[seed, number]))
+    stream = streams[which]
+    start = _payload_start(stream)
+    sign = start is not None and draw.random() < signed
+    head, body = (stream[:start], stream[start:]) if sign else (b"", stream)
+    kind = KINDS[int(draw.integers(len(KINDS)))]
+    damaged = head + _damage(kind, body, streams[int(draw.integers(len(streams)))], draw)
+    return Mutation(_sign(damaged) if sign else damaged, kind, sign)
+
+
+KINDS = ("cut", "flip", "burst", "extend", "splice", "drop", "empty")
+
+
+def _damage(kind: str, body: bytes, other: bytes, draw: np.random.Generator) -> bytes:
+    at = int(draw.integers(len(body) + 1))
+    many = int(draw.integers(1, 17))
+    if kind == "cut":
+        return body[:at]
+    if kind == "flip":
+        flipped = bytearray(body)
+        for place in draw.integers(8 * len(body), size=many) if body else ():
+            flipped[place // 8] ^= 1 << place % 8
+        return bytes(flipped)
+    if kind == "burst":
+        return body[:at] + draw.bytes(many) + body[at + many :]
+    if kind == "extend":
+        return body + (draw.bytes(many) if draw.random() < 0.5 else bytes(many))
+    if kind == "splice":
+        return body[:at] + other[int(draw.integers(len(other) + 1)) :]
+    if kind == "drop":
+        return body[:at] + body[at + many :]
+    return b""
+
+
+def _payload_start(stream: bytes) -> int | None:
+    """Where the payload of a stream in our container begins (one chunk), or None for other formats."""
+    try:
+        chunks = unpack(stream, None).chunks
+    except BitstreamError:
+        return None
+    return len(stream) - len(chunks[0]) if len(chunks) == 1 else None
+
+
+def _sign(stream: bytes) -> bytes:
+    crc = zlib.crc32(stream[CRC.stop :], zlib.crc32(stream[: CRC.start]))
+    return stream[: CRC.start] + crc.to_bytes(4, "little") + stream[CRC.stop :]
+
+
+@dataclass
+class Target:
+    """A decoder with streams that it decodes, and what they decode to."""
+
+    codec: Codec
+    streams: list[bytes]
+    pictures: list[Image]
+    checksums: bool  # whether every stream is in our container, so that another picture is a failure
+    limit_s: float
+
+    def outcome(self, mutation: Mutation, which: int) -> tuple[str, float, str]:
+        """(outcome, seconds, what was raised) of decoding a mutation of stream ``which``."""
+        started, text = time.perf_counter(), ""
+        try:
+            with _alarm(self.limit_s):
+                decoded = self.codec.decompress(mutation.data)
+            same = decoded.shape == self.pictures[which].shape and np.array_equal(decoded, self.pictures[which])
+            word = "same picture" if same else "another picture"
+        except DecodeMismatch:
+            word = "mismatch"
+        except BitstreamError:
+            word = "refused"
+        except Exception as error:  # whatever else comes is what is looked for
+            word, text = type(error).__name__, " ".join(str(error).split())[:200]
+        seconds = time.perf_counter() - started
+        return ("too slow" if seconds > self.limit_s else word), seconds, text
+
+    def allows(self, word: str) -> bool:
+        """Whether an outcome is one that damaged streams may have."""
+        return word in GOOD or (word == "another picture" and not self.checksums)
+
+
+@contextmanager
+def _alarm(limit_s: float) -> Iterator[None]:
+    """Raise TimeoutError in the main thread after ``limit_s`` seconds (once native code returns)."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise TimeoutError(f"longer than {limit_s:g} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, limit_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def make_target(method: Method, weights: str, limit_s: float, seed: int = 0) -> tuple[Target, str]:
+    """The target of a method and the id of its weights; raises what missing weights raise."""
+    reason = method.skip("sample")
+    if reason:
+        raise TesseraError(f"{method.name} cannot run here: {reason}.")
+    if weights == "fresh":
+        import torch
+
+        torch.manual_seed(seed)
+        name, model = "fresh", method.model()
+    else:
+        found = checkpoint.find(method, weights)
+        name, model = (found.id, checkpoint.load(method, found)) if found else ("", None)
+    codec = method.codec(model)
+    photographs = open_dataset("sample").images
+    parts = [photographs[i].read()[100 : 100 + h, 100 : 100 + w, :c] for i, (h, w, c) in enumerate(SIZES)]
+    streams = [codec.compress(np.ascontiguousarray(part)) for part in parts]
+    checksums = all(_payload_start(stream) is not None for stream in streams)
+    return Target(codec, streams, [codec.decompress(s) for s in streams], checksums, limit_s), name
+
+
+def attack(target: Target, config: Mapping[str, Any], identity: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Decode all mutations, resuming what ``path`` holds of the same ones; returns what was written there."""
+    record = _begun(path, identity)
+    told = saved = time.monotonic()
+    bar = tqdm(total=config["mutations"], initial=record["done"], unit="stream", disable=not sys.stderr.isatty())
+    while record["done"] < config["mutations"]:
+        number = record["done"]
+        _one(target, config, number, record)
+        bar.update()
+        record["done"] += 1
+        now = time.monotonic()
+        if now - saved > SAVE_S or record["done"] == config["mutations"]:
+            record["seconds"] = round(record["seconds"] + now - saved, 1)
+            saved = now
+            _write(path, record)
+        if now - told > 3 * SAVE_S and bar.disable:
+            told = now
+            print(f"{record['done']} of {config['mutations']} mutations", flush=True)
+    bar.close()
+    return record
+
+
+def _one(target: Target, config: Mapping[str, Any], number: int, record: dict[str, Any]) -> None:
+    """Decode one mutation and count what came of it."""
+    which = number % len(target.streams)
+    mutation = mutate(target.streams, which, config["seed"], number, config["signed"])
+    word, seconds, text = target.outcome(mutation, which)
+    counts = record["counts"].setdefault(f"{mutation.kind}, signed" if mutation.signed else mutation.kind, {})
+    counts[word] = counts.get(word, 0) + 1
+    record["slowest_s"] = max(record["slowest_s"], round(seconds, 3))
+    if not target.allows(word):
+        record["problems"] += 1
+        if len(record["described"]) < KEPT:
+            record["described"].append({"mutation": number, "kind": mutation.kind, "outcome": word, "text": text})
+
+
+def _begun(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What an earlier run of the same mutations wrote, or a record of nothing."""
+    try:
+        known = json.loads(path.read_text())
+        if all(known[name] == value for name, value in identity.items()):
+            return dict(known)
+    except (OSError, ValueError, KeyError):
+        pass
+    start = {"done": 0, "problems": 0, "counts": {}, "described": [], "seconds": 0.0, "slowest_s": 0.0}
+    return {**identity, **start, "provenance": provenance()}
+
+
+def _write(path: Path, record: Mapping[str, Any]) -> None:
+    part = path.with_suffix(".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+        part.replace(path)
+    except OSError as error:
+        raise TesseraError(f"{path} cannot be written ({error.strerror}): give results=DIR.") from None
+
+
+ex = experiment(__file__, "fuzz", fuzz_config, {"smoke": {"mutations": 200}})
+
+
+@ex.main
+@guarded
+def fuzz(config: dict[str, Any], sacred_run: Any) -> int:
+    """Mutate, decode, count."""
+    method = make_method(config["method"], changed(config["params"], config["method"]))
+    target, weights = make_target(method, config["weights"], config["limit_s"], config["seed"])
+    identity = {
+        "method": method.name,
+        "variant": json.loads(json.dumps(method.variant)),
+        "point": method.point,
+        "checkpoint": weights,
+        "streams": [len(stream) for stream in target.streams],
+        "crc": [zlib.crc32(stream) for stream in target.streams],
+        **{name: config[name] for name in ("seed", "signed", "limit_s", "mutations")},
+    }
+    path = Path(config["results"]) / "fuzz" / f"{method.name}.json"
+    record = attack(target, config, identity, path)
+    words = [f"{kind}: {', '.join(f'{n} {word}' for word, n in c.items())}" for kind, c in record["counts"].items()]
+    print("\n".join(sorted(words)))
+    print(f"{record['done']} mutations, {record['problems']} problems, slowest {record['slowest_s']} s: {path}")
+    return 1 if record["problems"] else 0
+
+
+if __name__ == "__main__":
+    run(ex)

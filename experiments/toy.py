@@ -1,0 +1,250 @@
+"""Codes on toy sources: train what is missing, keep every result, and make the rows that tables and figures show.
+
+A result is one file, ``<results>/toy/<source>/<method>-<point>-s<seed>-<hash of the settings>.json``, that appears
+whole or not at all; running a command again computes only what is not there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import atomic
+from benchmarks.provenance import provenance
+from core.codec import TesseraError
+from core.registry import unknown
+from experiments.wiring import sequence
+from vq.bounds import Bound, bound
+from vq.codebook import TEST_VECTORS, Codebook, ToyCode, evaluate
+from vq.sources import SOURCES, Source, make_source
+from vq.toy import TOY, ToyMethod, Watch, make_toy
+
+
+def toy_config() -> None:
+    """Options of the toy benchmark (a Sacred config scope: each variable is one)."""
+    source = "banana"  # laplace, normal, normal2d, normal2d_rho09, banana, banana_tfc, sphere, sawbridge, ...
+    source_params = {}  # options of the source: source_params.width=0.5
+    method = None  # one method, with params.NAME=VALUE; or
+    methods = None  # a list: ecvq,vecvq,ntc (default: all)
+    params = {}  # hyper-parameters of ``method``
+    points = None  # lambdas (numbers of codewords for vq); default: those of the source
+    seeds = 3
+    vectors = 1_000_000  # fresh test vectors
+    pictures = True  # of density, partition and codewords
+    results = "results"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training and its measurement."""
+
+    source: str
+    source_params: Mapping[str, Any]
+    method: ToyMethod
+    seed: int
+    vectors: int
+
+    def path(self, results: Path) -> Path:
+        """Where its result lives."""
+        identity = {
+            "source": dict(self.source_params),
+            "settings": self.method.settings,
+            "vectors": self.vectors,
+        }
+        mark = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+        name = f"{self.method.name}-{self.method.point:g}-s{self.seed}-{mark}.json"
+        return results / "toy" / self.source / name
+
+
+def jobs(config: Mapping[str, Any]) -> list[Job]:
+    """What a configuration asks for, the quick methods first; wrong names and values are refused in a sentence."""
+    source = make_source(config["source"], config["source_params"])
+    names = sequence(config["methods"]) or sequence(config["method"]) or list(TOY)
+    if config["params"] and len(names) > 1:
+        raise TesseraError("params.NAME=VALUE go with method=NAME, one method.")
+    for option in ("seeds", "vectors"):
+        if config[option] < 1:
+            raise TesseraError(f"{option}={config[option]} must be at least 1.")
+    found = []
+    for name in names:
+        method = make_toy(name, config["params"])
+        points = [_point(p, method) for p in sequence(config["points"]) or method.points(source)]
+        for point in points:
+            made = make_toy(name, {**config["params"], method.curve: point})
+            found += [
+                Job(config["source"], config["source_params"], made, seed, config["vectors"])
+                for seed in range(config["seeds"])
+            ]
+    return found
+
+
+def _point(value: Any, method: ToyMethod) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not (math.isfinite(number) and number > 0) or (method.curve == "k" and number != int(number)):
+        raise TesseraError(f"points={value} of {method.name} must be positive numbers ({method.curve}).")
+    return int(number) if method.curve == "k" else number
+
+
+def result(job: Job, results: Path, sacred_run: str = "", watch: Watch | None = None) -> dict[str, Any]:
+    """The stored result of a job, trained and measured first when it is missing (or when there is a ``watch``)."""
+    path = job.path(results)
+    if watch is None and (known := read(path)) is not None:
+        return known
+    source = make_source(job.source, job.source_params)
+    torch.set_num_threads(1)
+    origin, started, cpu = provenance(sacred_run=sacred_run), time.monotonic(), time.process_time()
+    code = job.method.train(source, job.seed, watch)
+    spent = time.process_time() - cpu
+    outcome = evaluate(code, source, job.vectors)
+    lmb = job.method.lmb_sse
+    record = {
+        "source": job.source, "source_params": dict(job.source_params), "dim": source.dim,
+        "method": job.method.name, "title": job.method.title, "curve": job.method.curve, "point": job.method.point,
+        "settings": job.method.settings, "seed": job.seed, "lmb": lmb,
+        **outcome.as_dict(),
+        "loss": None if lmb is None else outcome.loss(lmb),
+        "code": _stored(code),
+        "train_cpu_s": round(spent, 2),
+        "provenance": {**origin, "wall_s": round(time.monotonic() - started, 2)},
+    }  # fmt: skip
+    try:
+        atomic.write_text(path, json.dumps(record, indent=1) + "\n")
+    except OSError as error:
+        raise TesseraError(
+            f"{path} cannot be written ({error.strerror}): give another place with results=DIR."
+        ) from None
+    return record
+
+
+def read(path: Path) -> dict[str, Any] | None:
+    """A stored result, or None when there is none; a damaged file is refused."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if not {"rate", "distortion", "provenance"} <= found.keys():
+            raise ValueError("fields are missing")
+        return found
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise TesseraError(f"{path} cannot be read ({error}): delete it, and it will be made again.") from None
+
+
+def _stored(code: ToyCode) -> dict[str, Any] | None:
+    """A codebook as JSON values, words that never occur left out; None for other codes."""
+    if not isinstance(code, Codebook) or code.points.shape[1] > 8:
+        return None
+    return {
+        "points": [[round(v, 6) for v in row] for row in code.points.tolist()],
+        "probabilities": [float(f"{p:.6g}") for p in code.probabilities.tolist()],
+        "lmb": None if math.isinf(code.lmb) else code.lmb,
+    }
+
+
+def codebook(record: Mapping[str, Any]) -> Codebook | None:
+    """The codebook of a stored result."""
+    stored = record["code"]
+    if stored is None:
+        return None
+    p = torch.tensor(stored["probabilities"], dtype=torch.float64)
+    lmb = math.inf if stored["lmb"] is None else stored["lmb"]
+    return Codebook(torch.tensor(stored["points"]), p / p.sum(), lmb)
+
+
+def known_bound(source: Source, results: Path) -> Bound | None:
+    """The bound of a source; the numerical part, which takes seconds, is kept beside the results."""
+    path = results / "toy" / source.name / "bound.json"
+    plain = replace(source, name="")
+    found = bound(plain)
+    if found is None or source.name not in ("laplace", "banana", "banana_tfc"):
+        return found
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        knots = tuple((float(d), float(r), float(s)) for d, r, s in stored["knots"])
+        return replace(found, kind=stored["kind"], knots=knots)
+    except (OSError, ValueError, KeyError, TypeError):
+        found = bound(source)
+    assert found is not None
+    atomic.write_text(path, json.dumps({"kind": found.kind, "knots": found.knots}, indent=1) + "\n")
+    return found
+
+
+def excess(record: Mapping[str, Any], limit: Bound | None) -> tuple[float, float]:
+    """Bits above the bound: of the rate at equal distortion, and of R + lambda D (NaN without a lambda or bound)."""
+    if limit is None:
+        return math.nan, math.nan
+    rate = record["rate"] - limit.rate(record["distortion"])
+    return rate, math.nan if record["loss"] is None else record["loss"] - limit.lagrangian(record["lmb"])
+
+
+def run_all(
+    config: Mapping[str, Any], sacred_run: str = "", say: Callable[[str], None] = print
+) -> list[dict[str, Any]]:
+    """The results of every job of a configuration, in order, with a line for each."""
+    found, todo = [], jobs(config)
+    results = Path(config["results"])
+    for number, job in enumerate(todo, 1):
+        new = read(job.path(results)) is None
+        record = result(job, results, sacred_run)
+        if new:
+            text = f"{job.source} {job.method.name} {job.method.curve}={job.method.point:g} seed {job.seed}"
+            say(
+                f"[{number}/{len(todo)}] {text}: {record['rate']:.4f} bits, D {record['distortion']:.5f}, "
+                f"{record['live']} live"
+            )
+        found.append(record)
+    return found
+
+
+def summary(records: Sequence[Mapping[str, Any]], limit: Bound | None) -> list[dict[str, Any]]:
+    """One row per method and point: means over seeds, with the standard deviation of what matters."""
+    groups: dict[tuple[str, float], list[Mapping[str, Any]]] = {}
+    for record in records:
+        groups.setdefault((record["method"], record["point"]), []).append(record)
+    rows = []
+    for (_, point), group in groups.items():
+        pairs = [excess(record, limit) for record in group]
+        rows.append({
+            "method": group[0]["title"], group[0]["curve"]: point, "seeds": len(group),
+            "R (bits)": _mean(r["rate"] for r in group), "D (SSE)": _mean(r["distortion"] for r in group),
+            "coded (bits)": _mean(r["coded_rate"] for r in group), "entropy (bits)": _mean(r["entropy"] for r in group),
+            "L": _mean(math.nan if r["loss"] is None else r["loss"] for r in group),
+            "L above bound": _mean(b for _, b in pairs), "spread of L": _deviation([b for _, b in pairs]),
+            "R above bound": _mean(a for a, _ in pairs), "spread of R": _deviation([a for a, _ in pairs]),
+            "live": _mean(r["live"] for r in group),
+        })  # fmt: skip
+    return rows
+
+
+def _mean(values: Any) -> float:
+    listed = list(values)
+    return math.fsum(listed) / len(listed)
+
+
+def _deviation(values: Sequence[float]) -> float:
+    """Standard deviation over seeds (n - 1); NaN for a single one."""
+    if len(values) < 2:
+        return math.nan
+    mean = _mean(values)
+    return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))
+
+
+def source_names() -> list[str]:
+    """Names of all sources."""
+    return list(SOURCES)
+
+
+def check_method(name: str) -> None:
+    """Refuse a method that is not one for toy sources."""
+    if name not in TOY:
+        raise unknown("method for toy sources", name, TOY)

@@ -1,0 +1,139 @@
+"""The fuzzer: 2,000 mutations of a fresh qres3m give nothing but refusals, and the fuzzer itself sees bad decoders."""
+
+from __future__ import annotations
+
+import json
+import time
+import zlib
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import fuzz
+from core import bitstream
+from core.bitstream import BitstreamError, Stream
+from core.registry import METHODS, discover, make_method
+
+discover()
+CONFIG = {"mutations": 300, "seed": 0, "signed": 0.5}
+IMAGE = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+
+
+class Careless:
+    """Stores samples in our container and trusts what it reads; ``fault`` says how it goes wrong."""
+
+    def __init__(self, fault: str = "") -> None:
+        self.fault = fault
+
+    def compress(self, image):
+        data = zlib.crc32(image.tobytes()).to_bytes(4, "little") + image.tobytes()
+        return bitstream.pack(Stream(b"toys", *image.shape, (data,), 0))
+
+    def decompress(self, stream):
+        payload = bitstream.unpack(stream, b"toys").chunks[0]
+        good = len(payload) == 52 and zlib.crc32(payload[4:]) == int.from_bytes(payload[:4], "little")
+        if not good and self.fault == "wrong":
+            return np.zeros((4, 4, 3), np.uint8)
+        if not good and self.fault == "raise":
+            raise ValueError("a bug")
+        if not good and self.fault == "hang":
+            time.sleep(5)
+        if not good:
+            raise BitstreamError("damaged")
+        return np.frombuffer(payload[4:], np.uint8).reshape(4, 4, 3)
+
+
+def target(fault: str = "", limit_s: float = 10.0) -> fuzz.Target:
+    codec = Careless(fault)
+    return fuzz.Target(codec, [codec.compress(IMAGE)], [IMAGE], True, limit_s)
+
+
+def test_mutations_are_reproducible_and_of_every_kind():
+    streams = [Careless().compress(IMAGE), Careless().compress(IMAGE[::-1])]
+    made = [fuzz.mutate(streams, k % 2, 5, k, 0.5) for k in range(400)]
+    assert made == [fuzz.mutate(streams, k % 2, 5, k, 0.5) for k in range(400)]
+    assert {m.kind for m in made} == set(fuzz.KINDS) and 150 < sum(m.signed for m in made) < 250
+    assert len({m.data for m in made}) > 300
+    for m in made:
+        if m.signed:
+            assert bitstream.unpack(m.data, b"toys").height == 4, "the damage is behind a header that is in order"
+    assert not any(fuzz.mutate([b"other format"], 0, 5, k, 1.0).signed for k in range(20))
+
+
+def test_a_sound_decoder_has_no_problems(tmp_path):
+    record = fuzz.attack(target(), CONFIG, {"method": "toy"}, tmp_path / "toy.json")
+    assert record["problems"] == 0 and record["done"] == 300
+    words = Counter(word for counts in record["counts"].values() for word in counts)
+    assert set(words) <= {"refused", "same picture"}
+    assert sum(n for counts in record["counts"].values() for n in counts.values()) == 300
+    assert {k for k in record["counts"] if k.endswith("signed")} == {f"{k}, signed" for k in fuzz.KINDS}
+
+
+@pytest.mark.parametrize(
+    ("fault", "word"), [("wrong", "another picture"), ("raise", "ValueError"), ("hang", "too slow")]
+)
+def test_unsound_decoders_are_seen(tmp_path, fault, word):
+    config = {**CONFIG, "mutations": 8 if fault == "hang" else 100}
+    record = fuzz.attack(target(fault, 0.2), config, {"method": "toy"}, tmp_path / "toy.json")
+    assert record["problems"] > 0 and {d["outcome"] for d in record["described"]} == {word}
+    first = record["described"][0]["mutation"]
+    assert fuzz.mutate(target().streams, 0, 0, first, 0.5).signed, "the described mutation can be made again"
+
+
+def test_an_interrupted_run_resumes_with_the_same_outcome(tmp_path, monkeypatch):
+    path, whole = tmp_path / "toy.json", fuzz.attack(target(), CONFIG, {"method": "toy"}, tmp_path / "whole.json")
+    monkeypatch.setattr(fuzz, "SAVE_S", 0.0)
+    one, calls = fuzz._one, []
+
+    def stopped(*arguments):
+        calls.append(arguments[2])
+        if len(calls) == 120:
+            raise KeyboardInterrupt
+        one(*arguments)
+
+    monkeypatch.setattr(fuzz, "_one", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        fuzz.attack(target(), CONFIG, {"method": "toy"}, path)
+    assert json.loads(path.read_text())["done"] == 119
+    resumed = fuzz.attack(target(), CONFIG, {"method": "toy"}, path)
+    assert resumed["counts"] == whole["counts"] and len(calls) == 301
+    assert fuzz.attack(target(), CONFIG, {"method": "other"}, path)["counts"] == whole["counts"] and len(calls) == 601
+
+
+def test_two_thousand_mutations_of_qres3m(tmp_path):
+    made, name = fuzz.make_target(METHODS["qres3m"](lmb=64), "fresh", 20.0)
+    assert name == "fresh" and made.checksums
+    record = fuzz.attack(made, {"mutations": 2000, "seed": 1, "signed": 0.04}, {}, tmp_path / "qres3m.json")
+    assert record["done"] == 2000 and record["problems"] == 0, record["described"]
+    reached = Counter[str]()
+    for kind, counts in record["counts"].items():
+        if kind.endswith("signed"):
+            reached.update(counts)
+    assert reached["mismatch"] + reached["refused"] > 40, "the damage got to the entropy decoder"
+
+
+def test_two_hundred_mutations_of_webp(tmp_path):
+    made, _ = fuzz.make_target(make_method("webp"), "auto", 20.0)
+    assert not made.checksums
+    record = fuzz.attack(made, {**CONFIG, "mutations": 200}, {}, tmp_path / "webp.json")
+    assert record["problems"] == 0 and not any(kind.endswith("signed") for kind in record["counts"])
+
+
+def test_the_command_writes_its_outcome_and_does_not_repeat_itself(command, monkeypatch):
+    words = ("benchmarks/fuzz.py", "with", "smoke", "method=png")
+    ended = command(*words)
+    assert ended.code == 0 and "200 mutations, 0 problems" in ended.out, ended.err
+    record = json.loads(Path("results/fuzz/png.json").read_text())
+    assert record["done"] == record["mutations"] == 200 and record["provenance"]["commit"]
+    assert record["method"] == "png" and record["seed"] == 0 and record["slowest_s"] >= 0
+    again = command(*words)
+    assert again.code == 0 and json.loads(Path("results/fuzz/png.json").read_text()) == record
+    for wrong, sentence in (
+        ("method=pgn", "did you mean png"),
+        ("mutations=x", "whole number"),
+        ("results=results/fuzz/png.json", "written"),
+    ):
+        ended = command(*words, wrong)
+        assert ended.code == 2 and sentence in ended.sentence

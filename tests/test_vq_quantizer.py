@@ -1,0 +1,302 @@
+"""Quantisers: one contract for all, laws of each, and vector-quantize-pytorch as an oracle where it has the same."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from core.registry import UnknownName
+from vq import quantizers as q
+from vq.quantizer import Quantizer, QuantizerError, nearest, rotated, usage
+from vq.quantizers.learned import kmeans
+
+ROOT = Path(__file__).resolve().parents[1]
+DIM = 8
+MAKERS: dict[str, Callable[[], Quantizer]] = {
+    "gradient": lambda: q.VectorQuantizer(DIM, 16),
+    "gradient_revived": lambda: q.VectorQuantizer(DIM, 16, init="kmeans", revive=0.1),
+    "cosine": lambda: q.VectorQuantizer(DIM, 16, init="kmeans", cosine=True),
+    "low_dim": lambda: q.Projected(DIM, q.VectorQuantizer(2, 16, init="kmeans")),
+    "ema": lambda: q.EMAQuantizer(DIM, 16, init="kmeans", revive=0.1),
+    "rotation": lambda: q.EMAQuantizer(DIM, 16, init="kmeans", rotation=True),
+    "entropy": lambda: q.EntropyConstrainedQuantizer(DIM, 16, rate_weight=0.3),
+    "simvq": lambda: q.SimVQ(DIM, 16),
+    "residual": lambda: q.ResidualQuantizer([q.EMAQuantizer(DIM, 4, init="kmeans") for _ in range(3)], dropout=True),
+    "product": lambda: q.ProductQuantizer([q.EMAQuantizer(DIM // 2, 4, init="kmeans") for _ in range(2)]),
+    "fsq": lambda: q.Projected(DIM, q.FSQ((8, 6, 5))),
+    "lfq": lambda: q.Projected(DIM, q.LFQ(6)),
+}
+
+
+def made(name: str, seed: int = 0) -> Quantizer:
+    torch.manual_seed(seed)
+    return MAKERS[name]()
+
+
+def rows(n: int = 200, dim: int = DIM, seed: int = 1) -> Tensor:
+    return torch.randn(n, dim, generator=torch.Generator().manual_seed(seed))
+
+
+def oracle():  # type: ignore[no-untyped-def]
+    return pytest.importorskip("vector_quantize_pytorch", reason="the oracle is a test dependency")
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_contract(name: str) -> None:
+    quantizer = made(name)
+    z = rows(60).view(3, 4, 5, DIM).requires_grad_()
+    for _ in range(3):
+        out = quantizer(z)
+    (out.quantized.square().sum() + out.loss).backward()
+    assert out.quantized.shape == z.shape and out.codes.dtype == torch.int64 and out.loss.ndim == 0
+    assert z.grad is not None and torch.isfinite(z.grad).all() and z.grad.abs().sum() > 0
+    quantizer.eval()
+    state = {k: v.clone() for k, v in quantizer.state_dict().items()}
+    out = quantizer(z)
+    assert out.codes.shape == (3, 4, 5, len(quantizer.codebook_sizes))
+    for book, size in enumerate(quantizer.codebook_sizes):
+        assert out.codes[..., book].min() >= 0 and out.codes[..., book].max() < size
+        assert 1 < out.stats["perplexity"][book] <= out.stats["used"][book] + 1e-3
+    torch.testing.assert_close(quantizer.lookup(out.codes), out.quantized.detach(), rtol=1e-5, atol=1e-5)
+    assert all(torch.equal(v, state[k]) for k, v in quantizer.state_dict().items()), "using it changes nothing"
+
+
+@pytest.mark.parametrize("name", ["gradient", "cosine", "ema", "simvq", "product", "residual", "fsq", "lfq"])
+def test_indices_to_codes_and_back(name: str) -> None:
+    """The vectors of all codes are coded as these codes; each further residual stage comes nearer."""
+    quantizer = made(name)
+    quantizer(rows())
+    inner = (quantizer.inner if isinstance(quantizer, q.Projected) else quantizer).eval()
+    if name == "residual":
+        codes, left = inner(rows(50)).codes, [float(rows(50).square().sum())]
+        for used in (1, 2, 3):
+            left.append(float((rows(50) - inner.lookup(codes[:, :used])).square().sum()))
+        assert left[0] > left[1] > left[2] > left[3]
+        return
+    sizes = inner.codebook_sizes
+    codes = torch.cartesian_prod(*(torch.arange(s) for s in sizes)).view(-1, len(sizes))
+    vectors = inner.lookup(codes)
+    if name == "fsq":  # its vectors are values after the bounding function, here undone
+        levels = torch.tensor(inner.levels)
+        half, even = (levels - 1) * 1.001 / 2, (levels % 2 == 0) * 0.5
+        vectors = torch.atanh((vectors * (levels // 2) + even) / half) - torch.atanh(even / half)
+    assert torch.equal(inner(vectors).codes, codes)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_bad_input_is_one_sentence(name: str) -> None:
+    quantizer = made(name).eval()
+    for bad in (torch.full((2, DIM), torch.nan), torch.full((2, DIM), torch.inf), torch.zeros(2, DIM + 1)):
+        with pytest.raises(QuantizerError, match=r"finite|dimensions"):
+            quantizer(bad)
+    with pytest.raises(QuantizerError, match="outside"):
+        quantizer.lookup(torch.full((1, len(quantizer.codebook_sizes)), quantizer.codebook_sizes[0]))
+    with pytest.raises(QuantizerError, match="integers"):
+        quantizer.lookup(torch.zeros(1, len(quantizer.codebook_sizes)))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: q.VectorQuantizer(8, 1), "codebook of 1 codes"),
+        (lambda: q.EMAQuantizer(8, 0), "codebook of 0 codes"),
+        (lambda: q.FSQ((8, 1)), "at least 2"),
+        (lambda: q.FSQ(()), "at least 2"),
+        (lambda: q.LFQ(0), "at least 1 bit"),
+        (lambda: q.ProductQuantizer.part(64, 5), "64 dimensions cannot be shared by 5 books"),
+        (lambda: q.ResidualQuantizer([]), "one or more stages"),
+        (lambda: q.ProductQuantizer([q.SimVQ(4, 4), q.SimVQ(2, 4)]), "one dimension"),
+    ],
+)
+def test_impossible_quantisers(make: Callable[[], object], words: str) -> None:
+    with pytest.raises(QuantizerError, match=words):
+        make()
+
+
+def test_an_unknown_start_is_answered() -> None:
+    with pytest.raises(UnknownName, match="kmeans"):
+        q.VectorQuantizer(8, 4, init="kmean")
+
+
+@pytest.mark.parametrize("size", [2, 100, 129, 512, 1000])
+def test_nearest_is_exhaustive(size: int) -> None:
+    z, codebook = rows(3000, 5).double(), rows(size, 5, seed=2).double()
+    bias = torch.rand(size, generator=torch.Generator().manual_seed(3)).double()
+    scores = torch.cdist(z, codebook).square()
+    assert torch.equal(nearest(z, codebook), scores.argmin(1))
+    assert torch.equal(nearest(z, codebook, bias), (scores + bias).argmin(1))
+    assert torch.equal(nearest(codebook, torch.cat([codebook, codebook])), torch.arange(size)), "ties: the lowest"
+
+
+def test_nearest_needs_little_memory() -> None:
+    """Scores of 4 MB at a time, not 20,000 x 2048 of them (164 MB)."""
+    z, codebook = rows(20_000, 4), rows(2048, 4)
+    with torch.profiler.profile(profile_memory=True) as profile:
+        nearest(z, codebook)
+    assert max(event.cpu_memory_usage for event in profile.events()) < 2**23
+
+
+def test_rotation_takes_z_to_its_vector() -> None:
+    z, target = rows(20).requires_grad_(), rows(20, seed=5)
+    out = rotated(z, target)
+    torch.testing.assert_close(out, target, rtol=1e-4, atol=1e-5)
+    (grad,) = torch.autograd.grad(out, z, target)  # R' q, scaled: along z, with length |q|**2 / |z|
+    along = (
+        torch.nn.functional.normalize(z.detach(), dim=1) * (target.square().sum(1) / z.detach().norm(dim=1))[:, None]
+    )
+    torch.testing.assert_close(grad, along, rtol=1e-3, atol=1e-4)
+    theirs = pytest.importorskip("vector_quantize_pytorch.vector_quantize_pytorch").rotate_to(z, target)
+    (other,) = torch.autograd.grad(theirs, z, rows(20, seed=6))
+    (mine,) = torch.autograd.grad(rotated(z, target), z, rows(20, seed=6))
+    torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-4)
+
+
+def test_ema_step_against_the_oracle() -> None:
+    theirs = oracle().VectorQuantize(DIM, 16, decay=0.99, commitment_weight=0.25, rotation_trick=False)
+    mine = q.EMAQuantizer(DIM, 16, init="uniform")
+    book = rows(16, seed=7)
+    mine.codebook.copy_(book)
+    mine.sums.copy_(book)
+    theirs._codebook.embed.data.copy_(book[None])
+    theirs._codebook.embed_avg.data.copy_(book[None])
+    for step in range(3):
+        z = rows(100, seed=step)
+        quantized, codes, loss = theirs(z[None])
+        out = mine(z)
+        assert torch.equal(out.codes[:, 0], codes[0])
+        torch.testing.assert_close(out.quantized, quantized[0])
+        torch.testing.assert_close(out.loss, loss.view(()))
+        torch.testing.assert_close(mine.codebook, theirs._codebook.embed[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("levels", [(8, 6, 5), (5, 5, 3), (7, 5, 5, 5)])
+def test_fsq_against_the_oracle(levels: tuple[int, ...]) -> None:
+    theirs, mine = oracle().FSQ(list(levels)), q.FSQ(levels)
+    z = 3 * rows(500, len(levels))
+    quantized, indices = theirs(z[None])
+    out = mine(z)
+    torch.testing.assert_close(out.quantized, quantized[0], rtol=1e-5, atol=1e-6)
+    assert torch.equal(mine.index(out.codes), indices[0].long())
+    torch.testing.assert_close(mine.lookup(out.codes), theirs.indices_to_codes(indices)[0], rtol=1e-5, atol=1e-6)
+
+
+def test_simvq_and_lfq_against_the_oracle() -> None:
+    z = rows(100)
+    theirs, mine = oracle().SimVQ(DIM, 16, rotation_trick=False), q.SimVQ(DIM, 16)
+    mine.codebook.copy_(theirs.frozen_codebook)
+    mine.map.weight.data.copy_(theirs.code_transform.weight)
+    quantized, codes, loss = theirs(z[None])
+    out = mine(z)
+    assert torch.equal(out.codes[:, 0], codes[0])
+    torch.testing.assert_close(out.loss, loss)
+    torch.testing.assert_close(out.quantized, quantized[0])
+    other = oracle().LFQ(codebook_size=2**DIM, dim=DIM).eval()
+    quantized, codes, _ = other(z[None])
+    signs = q.LFQ(DIM).eval()(z)
+    assert torch.equal(signs.quantized, quantized[0])
+    assert np.array_equal([int(f"{c:08b}"[::-1], 2) for c in signs.codes[:, 0].tolist()], codes[0]), (
+        "their bits reversed"
+    )
+
+
+def test_residual_against_the_oracle() -> None:
+    theirs = oracle().ResidualVQ(dim=DIM, num_quantizers=3, codebook_size=8).eval()
+    mine = q.ResidualQuantizer([q.EMAQuantizer(DIM, 8, init="uniform") for _ in range(3)]).eval()
+    for layer, stage in zip(theirs.layers, mine.stages, strict=True):
+        layer._codebook.embed.data.copy_(rows(8, seed=hash(layer) % 1000)[None])
+        stage.codebook.copy_(layer._codebook.embed[0])
+    quantized, codes, _ = theirs(rows(100)[None])
+    out = mine(rows(100))
+    assert torch.equal(out.codes, codes[0])
+    torch.testing.assert_close(out.quantized, quantized[0], rtol=1e-5, atol=1e-5)
+
+
+def test_fsq_never_makes_its_codebook() -> None:
+    """8**20 codes, which would be 10**18 vectors; the oracle's constructor tries to make them."""
+    tracemalloc.start()
+    fsq = q.FSQ((8,) * 20)
+    out = fsq(rows(10, 20))
+    assert tracemalloc.get_traced_memory()[1] < 2**22
+    tracemalloc.stop()
+    assert fsq.codebook_sizes == (4096,) * 5 and torch.equal(fsq.pack(fsq.unpack(out.codes)), out.codes)
+    assert fsq.index(out.codes).max() > 2**50
+    with pytest.raises(QuantizerError, match="64-bit"):
+        q.FSQ((8,) * 21).index(q.FSQ((8,) * 21)(rows(2, 21)).codes)
+
+
+def test_dead_codes_are_revived_with_their_state() -> None:
+    quantizer = q.EMAQuantizer(DIM, 16, init="uniform", revive=0.2, decay=0.5)
+    quantizer.codebook[8:] = 1e3
+    quantizer.sums[8:] = 1e3
+    for step in range(20):
+        quantizer(rows(400, seed=step))
+    assert quantizer(rows(400)).stats["used"] == 16
+    torch.testing.assert_close(quantizer.codebook, quantizer.sums / quantizer.uses[:, None], rtol=1e-3, atol=1e-3)
+    assert quantizer.codebook.abs().max() < 10 and quantizer.uses.min() > 1
+
+
+def test_kmeans_start() -> None:
+    centres = torch.tensor([[0.0, 0], [10, 0], [0, 10], [10, 10]])
+    z = centres.repeat(100, 1) + 0.1 * rows(400, 2)
+    quantizer = q.EMAQuantizer(2, 4, init="kmeans", revive=0.1)
+    for _ in range(30):
+        quantizer(z)
+    found = quantizer.codebook[quantizer.codebook.round().sum(1).argsort()]
+    assert torch.cdist(centres, found).amin(1).max() < 0.5
+    assert kmeans(rows(3), 10).shape == (10, DIM), "fewer vectors than codes"
+
+
+def test_entropy_constraint_trades_rate_for_distance() -> None:
+    entropies, errors = [], []
+    for weight in (0.0, 0.5, 2.0):
+        torch.manual_seed(0)
+        quantizer = q.EntropyConstrainedQuantizer(2, 32, rate_weight=weight, decay=0.9)
+        for step in range(60):
+            quantizer(rows(500, 2, seed=step))
+        out = quantizer.eval()(rows(2000, 2))
+        entropies.append(float(out.stats["perplexity"].log2()))
+        errors.append(float((out.quantized - rows(2000, 2)).square().mean()))
+    assert entropies[0] > entropies[1] + 0.5 > entropies[2] + 1 and errors[0] < errors[1] < errors[2]
+
+
+def test_usage_statistics() -> None:
+    stats = usage(torch.tensor([[0, 1], [0, 2], [1, 1], [1, 2]]), (4, 3))
+    assert stats["perplexity"].tolist() == pytest.approx([2, 2]) and stats["used"].tolist() == [2, 2]
+
+
+RANK = """
+import sys, torch
+import torch.distributed as dist
+from vq import quantizers as q
+rank, path = int(sys.argv[1]), sys.argv[2]
+dist.init_process_group("gloo", init_method=f"file://{path}/rendezvous", rank=rank, world_size=2)
+torch.manual_seed(100 + rank)  # ranks draw differently, as in training
+rvq = q.ResidualQuantizer([q.EMAQuantizer(4, 8, init="kmeans", revive=0.5) for _ in range(3)], dropout=True)
+gradient = q.VectorQuantizer(4, 8, init="kmeans", revive=0.5)
+ec = q.EntropyConstrainedQuantizer(4, 8, rate_weight=0.1)
+for step in range(8):
+    z = torch.randn(50, 4) * (1 + rank)
+    for quantizer in (rvq, gradient, ec):
+        quantizer(z)
+gradient.codebook.requires_grad_(False)
+torch.save([rvq.state_dict(), gradient.state_dict(), ec.state_dict()], f"{path}/{rank}.pt")
+"""
+
+
+def test_codebooks_are_equal_on_all_ranks(tmp_path: Path) -> None:
+    commands = [[sys.executable, "-c", RANK, str(rank), str(tmp_path)] for rank in (0, 1)]
+    running = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) for command in commands]
+    errors = [process.communicate(timeout=120)[1].decode() for process in running]
+    assert [process.returncode for process in running] == [0, 0], errors
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    for mine, theirs in zip(first, second, strict=True):
+        assert all(torch.equal(value, theirs[name]) for name, value in mine.items())
+    assert abs(float(first[1]["uses"].sum()) - 100) < 1, "uses count the vectors of both ranks"

@@ -1,0 +1,125 @@
+"""Streams of a VQ-VAE: the codes of an image, entropy coded book by book.
+
+The payload begins with one bit where the model has a prior: 1 says that the prior coded the rest, which happens
+whenever that is shorter than the static tables. Static tables are made of the counts that travel with the weights.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from core import bitstream
+from core.bitstream import BitstreamError, Stream, SymbolCheck
+from core.codec import Image
+from core.entropy import Decoder, Encoder, Tables, categorical_table, ideal_bits
+from core.images import crop
+from vq.vqvae import VQVAE
+
+Codes = NDArray[np.int64]
+
+
+class VQCodec:
+    """Compress and decompress with one model, using its first ``books`` books (default: all).
+
+    The weights and counts are those at construction.
+    """
+
+    def __init__(self, model: VQVAE, name: str, digest: bytes, books: int | None = None) -> None:
+        self.model = model.eval()
+        self.codebook_sizes = model.quantizer.codebook_sizes[:books]
+        self.weights = [2 * c.cpu().numpy() + 1 for c in model.counts[:books]]  # never zero: any code can be sent
+        self.tables: list[Tables] = [categorical_table(weights) for weights in self.weights]
+        self.prior = None if model.prior is None else model.prior.fixed()
+        self.fingerprint = bitstream.fingerprint(name, str(len(self.codebook_sizes)), digest)
+
+    def compress(self, image: Image) -> bytes:
+        """uint8 (H, W, 1 or 3) of any size -> stream."""
+        codes, encoder, check = self._codes(image), Encoder(), SymbolCheck()
+        if self.prior is not None:
+            dear = sum(map(self._static_bits, codes)) > sum(map(self.prior.bits, codes))
+            encoder.encode_uniform([int(dear)], 1)
+        for plane in codes:
+            check.update(plane)
+            if self.prior is not None and dear:
+                self.prior.encode(plane, encoder)
+            else:
+                for symbols, tables in zip(plane, self.tables, strict=True):
+                    encoder.encode(symbols, np.zeros(symbols.shape, np.int64), tables)
+        height, width, channels = image.shape
+        chunks = (encoder.finish(),)
+        return bitstream.pack(Stream(self.fingerprint, height, width, channels, chunks, check.digest()))
+
+    def decompress(self, stream: bytes) -> Image:
+        """Stream -> uint8 (H, W, 1 or 3); ``BitstreamError`` for a damaged or foreign stream."""
+        read = bitstream.unpack(stream, self.fingerprint)
+        if len(read.chunks) != 1:
+            raise BitstreamError("the stream has no payload of this method: it is damaged")
+        decoder, check = Decoder(read.chunks[0]), SymbolCheck()
+        dear = self.prior is not None and bool(decoder.decode_uniform(1, 1)[0])
+        codes = []
+        for _ in range(read.channels if self.model.channels == 1 else 1):
+            plane = self._plane(decoder, self._grid(read.height, read.width), dear)
+            check.update(plane)
+            codes.append(plane)
+        check.verify(read.symbols_check)
+        return _image(self._decoded(codes), read)
+
+    def codes(self, image: Image) -> list[Codes]:
+        """The codes of an image per book, each (planes, h, w)."""
+        return list(np.stack(self._codes(image), axis=1))
+
+    def bits(self, image: Image) -> float:
+        """The model's estimate: shares of the counts, or the prior in floats where that is cheaper."""
+        codes = self._codes(image)
+        static = sum(self._share_bits(plane) for plane in codes)
+        if self.model.prior is None:
+            return static
+        with torch.inference_mode():
+            nats = [self.model.prior(torch.from_numpy(c)[None]).sum() * c[0].size for c in codes]
+        return 1 + min(static, float(sum(nats)) / math.log(2))
+
+    def payload_bits(self, stream: bytes) -> int:
+        """Bits of entropy-coded symbols."""
+        return bitstream.payload_bits(stream)
+
+    def _codes(self, image: Image) -> list[Codes]:
+        """The codes of each plane, (books, h, w)."""
+        codes = self.model.encode(self.model.planes(image))[:, : len(self.codebook_sizes)]
+        return list(codes.cpu().numpy())
+
+    def _grid(self, height: int, width: int) -> tuple[int, int, int]:
+        """Books, rows and columns of the codes of a plane."""
+        stride = self.model.stride
+        return len(self.codebook_sizes), -(-height // stride), -(-width // stride)
+
+    def _plane(self, decoder: Decoder, shape: tuple[int, int, int], dear: bool) -> Codes:
+        if self.prior is not None and dear:
+            return self.prior.decode(shape, decoder)
+        index = np.zeros(shape[1:], np.int64)
+        return np.stack([decoder.decode(index, tables) for tables in self.tables]).astype(np.int64)
+
+    def _decoded(self, codes: list[Codes]) -> NDArray[np.float32]:
+        """Codes of the planes -> levels (H', W', C) in 0..255, before rounding."""
+        device = next(self.model.parameters()).device
+        planes = self.model.decode(torch.from_numpy(np.stack(codes)).to(device))
+        levels = planes.clamp(0, 1).mul(255).flatten(0, 1).permute(1, 2, 0)
+        return levels.cpu().numpy()
+
+    def _static_bits(self, plane: Codes) -> float:
+        pairs = zip(plane, self.tables, strict=True)
+        return sum(ideal_bits(symbols, np.zeros(symbols.shape, np.int64), tables) for symbols, tables in pairs)
+
+    def _share_bits(self, plane: Codes) -> float:
+        pairs = zip(plane, self.weights, strict=True)
+        return -sum(float(np.log2(weights[symbols] / weights.sum()).sum()) for symbols, weights in pairs)
+
+
+def _image(levels: NDArray[np.float32], read: Stream) -> Image:
+    """Levels (H', W', C) as the image that the stream describes; three equal colours of a grey one are averaged."""
+    if levels.shape[2] > read.channels:
+        levels = levels.mean(axis=2, keepdims=True)
+    return crop(np.rint(levels).astype(np.uint8), read.height, read.width)
