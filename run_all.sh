@@ -36,7 +36,7 @@ case "$job" in
     .venv/bin/ruff check .
     .venv/bin/ruff format --check .
     .venv/bin/mypy
-    exec .venv/bin/python -m pytest "$@"
+    exec .venv/bin/python -m pytest -n 2 --dist worksteal "$@"
     ;;
   setup) setup ;;
   *)

@@ -213,7 +213,8 @@ def bd_rates(rate_a: Floats, quality_a: Floats, rate_t: Floats, quality_t: Float
     if method != "pchip" or min(rate_a.shape[1], rate_t.shape[1]) < 3:
         fast[:] = False
     values = np.full(len(rate_a), np.nan)
-    values[fast] = _vectorised(rate_a[fast], quality_a[fast], rate_t[fast], quality_t[fast])
+    if fast.any():
+        values[fast] = _vectorised(rate_a[fast], quality_a[fast], rate_t[fast], quality_t[fast])
     for i in np.flatnonzero(~fast):
         pair = clean(rate_a[i], quality_a[i]), clean(rate_t[i], quality_t[i])
         if not isinstance(_overlap(*pair, method), str):

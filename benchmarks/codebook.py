@@ -20,7 +20,7 @@ from benchmarks.store import CellResult, Store, StoreError
 
 COLUMNS = ("curve", "point", "seed", "level", "codebook", "used", "used (%)", "dead", "perplexity", "entropy (bits)")
 ROWS = 65536  # of codebook.csv that are read at once
-REACH = 6  # the histogram spans 2**-REACH to 2**REACH times an even share
+REACH = 6  # the histogram spans 2**-REACH to 2**REACH times an even share of the uses
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,14 @@ class Usage:
         return float(2**self.entropy_bits)
 
     def histogram(self) -> tuple[list[float], list[float]]:
-        """Bins of use, log2 of the multiple of an even share (the first bin: dead or below it), and % of the codes."""
+        """Bins of use and the % of the codes in each: bin REACH is an even share, each bin twice the one before.
+
+        The outer bins also hold what lies beyond, so the dead codes are in bin 0.
+        """
         share = self.counts / max(self.total, 1) * self.size
         with np.errstate(divide="ignore"):
-            place = np.clip(np.rint(np.log2(share)), -REACH, REACH)
-        bins = np.arange(-REACH, REACH + 1)
+            place = np.clip(np.rint(np.log2(share)), -REACH, REACH) + REACH
+        bins = np.arange(2 * REACH + 1)
         return [float(b) for b in bins], [float(100 * np.mean(place == b)) for b in bins]
 
     def coverage(self, points: int = 21) -> tuple[list[float], list[float]]:
@@ -152,7 +155,7 @@ def usage_figures(cells: Iterable[CellResult], dataset: str, title: str) -> list
     found = [(f"{r.label} {_point(r)}{_book(i, levels)}", u) for r in cells for levels in [usages(r)]
              for i, u in enumerate(levels)]  # fmt: skip
     codes = Axis("codes", "codes", "% of the codebook")
-    share = Axis("share", "use, log2 of an even share's multiple", f"left end: dead or rarer than 1/{2**REACH}")
+    share = Axis("share", f"use in doublings: {REACH} is an even share", f"0: dead, or 1/{2**REACH} of it")
     vectors = Axis("vectors", "vectors they code", "%")
     first = Axis("codes", "codes, most used first", "% of the codebook")
     stem = slug(dataset)

@@ -4,7 +4,8 @@
     python benchmarks/codebook_usage.py with dataset=fashion_mnist method=vqvae_ema points=64 weights=PATH
 
 Cells that exist are not computed again, and every stored cell of these methods is shown, whatever weights it was
-measured with: one command per checkpoint, then one with all methods. The table goes to <results>/tables, the figures to <results>/figures.
+measured with: one command per checkpoint, then one with all methods. The table goes to <results>/tables, the figures
+to <results>/figures.
 """
 
 from __future__ import annotations

@@ -143,6 +143,14 @@ def image_figure(curves: Sequence[Curve], image: str, metric: str = "psnr") -> F
     return _line_figure(f"rd_{slug(dataset)}_{slug(image)}_{metric}", title, metric, series)
 
 
+def training_figure(log: pd.DataFrame, title: str) -> Figure:
+    """PSNR of the training crops (noisy latents) over the steps, from the columns step and distortion of a log."""
+    steps = tuple(float(v) for v in log["step"])
+    values = tuple(-10 * math.log10(v) for v in log["distortion"])
+    series = Series("mean over the lambdas drawn", steps, values, "measured", 0)
+    return Figure("training", title, Axis("step", "step"), Axis("psnr", "PSNR of training crops", "dB"), (series,))
+
+
 def bd_figure(results: Mapping[str, BDResult], anchor: str, metric: str, dataset: str, title: str) -> Figure:
     """Bar figure of BD-rates against ``anchor``, best first, with bootstrap intervals where there are any.
 

@@ -98,7 +98,8 @@ def _group_files(group: web.Group, metrics: Sequence[str], published: Sequence[s
     """Figures and tables of one data set: measured curves and the chosen published ones."""
     chosen = [c for c in group.curves if c.source == "measured" or c.label in published]
     lossy = [c for c in chosen if not c.lossless]
-    paths = tables.to_files(tables.rd_table(lossy), root / "tables" / f"rd_{group.name}", f"{group.title}: all points.")
+    table = tables.rd_table(lossy)
+    paths = tables.to_files(table, root / "tables" / f"rd_{group.name}", f"{group.title}: all points.") if lossy else []
     for metric in metrics:
         figure = figures.rd_figure(chosen, metric, name=group.name)
         paths += paper.render(figure, root / "figures")

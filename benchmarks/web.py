@@ -276,7 +276,7 @@ def _cell(result: CellResult) -> dict[str, Any]:
 
 
 def pictures_command(result: CellResult) -> str:
-    """The shell command that measures a cell again and keeps its pictures; '' where they must not be kept."""
+    """The shell command that keeps a cell's pictures; '' where they must not be kept."""
     if result.about.get("private"):
         return ""
     cell = result.cell
@@ -286,7 +286,7 @@ def pictures_command(result: CellResult) -> str:
     chosen = {"points": cell.point, "limit": cell.limit, "device": cell.device, "seed": cell.seed}
     options |= {name: value for name, value in chosen.items() if value != usual[name]}
     words = " ".join(shlex.quote(f"{name}={value}") for name, value in options.items())
-    return f"rm -r results/cells/{result.key}; python benchmarks/rd_curve.py with {words} keep_images=True"
+    return f"python benchmarks/rd_curve.py with {words} keep_images=True"
 
 
 def _changed(result: CellResult) -> list[tuple[str, Any]]:

@@ -72,7 +72,7 @@ def find(method: Method, weights: str = "auto") -> Weights | None:
     if not method.trains_on:
         return None
     if weights not in ("auto", "official", "ours"):
-        return _from_path(Path(weights))
+        return _of_point(_from_path(Path(weights)), method)
     reason = ""
     if weights in ("auto", "official"):
         try:
@@ -221,6 +221,16 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(entries, dict):
         raise CheckpointError(f"{path} holds no names and values: restore it or delete it.")
     return entries
+
+
+def _of_point(weights: Weights, method: Method) -> Weights:
+    """The weights, unless they say that they were trained for another point of the curve."""
+    trained = weights.meta.get("point")
+    if trained is not None and trained != method.point:
+        raise MissingWeights(
+            f"{weights.path} was trained for {method.curve}={trained}, not {method.point}: ask for points={trained}"
+        )
+    return weights
 
 
 def _from_path(path: Path, origin: str = "path") -> Weights:

@@ -74,6 +74,7 @@ class Method:
     points: ClassVar[tuple[Point, ...]] = ()
     trains_on: ClassVar[tuple[str, ...]] = ()
     lossless: ClassVar[bool] = False
+    variable_rate: ClassVar[bool] = False  # one set of weights serves every point
     note: ClassVar[str] = ""  # what the rate counts, versions of binaries; stored in every cell
 
     def model(self) -> Any:

@@ -7,11 +7,12 @@ whole or not at all; running a command again computes only what is not there.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ from benchmarks import atomic
 from benchmarks.provenance import provenance
 from core.codec import TesseraError
 from core.registry import unknown
-from experiments.wiring import sequence
-from vq.bounds import Bound, bound
-from vq.codebook import TEST_VECTORS, Codebook, ToyCode, evaluate
+from experiments.wiring import fail, sequence
+from vq.bounds import NUMERICAL, Bound, bound
+from vq.codebook import Codebook, ToyCode, evaluate
 from vq.sources import SOURCES, Source, make_source
 from vq.toy import TOY, ToyMethod, Watch, make_toy
 
@@ -31,10 +32,10 @@ from vq.toy import TOY, ToyMethod, Watch, make_toy
 def toy_config() -> None:
     """Options of the toy benchmark (a Sacred config scope: each variable is one)."""
     source = "banana"  # laplace, normal, normal2d, normal2d_rho09, banana, banana_tfc, sphere, sawbridge, ...
-    source_params = {}  # options of the source: source_params.width=0.5
+    source_params = source_defaults(source)  # source_params.width=0.5 for the sphere
     method = None  # one method, with params.NAME=VALUE; or
     methods = None  # a list: ecvq,vecvq,ntc (default: all)
-    params = {}  # hyper-parameters of ``method``
+    params = method_defaults(method)
     points = None  # lambdas (numbers of codewords for vq); default: those of the source
     seeds = 3
     vectors = 1_000_000  # fresh test vectors
@@ -66,21 +67,22 @@ class Job:
 
 def jobs(config: Mapping[str, Any]) -> list[Job]:
     """What a configuration asks for, the quick methods first; wrong names and values are refused in a sentence."""
-    source = make_source(config["source"], config["source_params"])
+    source = source_of(config)
     names = sequence(config["methods"]) or sequence(config["method"]) or list(TOY)
-    if config["params"] and len(names) > 1:
+    params = changed_params(config)
+    if params and len(names) > 1:
         raise TesseraError("params.NAME=VALUE go with method=NAME, one method.")
     for option in ("seeds", "vectors"):
         if config[option] < 1:
             raise TesseraError(f"{option}={config[option]} must be at least 1.")
     found = []
     for name in names:
-        method = make_toy(name, config["params"])
-        points = [_point(p, method) for p in sequence(config["points"]) or method.points(source)]
-        for point in points:
-            made = make_toy(name, {**config["params"], method.curve: point})
+        method = make_toy(name, params)
+        usual = [params[method.curve]] if method.curve in params else method.points(source)
+        for point in [_point(p, method) for p in sequence(config["points"]) or usual]:
+            made = make_toy(name, {**params, method.curve: point})
             found += [
-                Job(config["source"], config["source_params"], made, seed, config["vectors"])
+                Job(config["source"], changed_options(config), made, seed, config["vectors"])
                 for seed in range(config["seeds"])
             ]
     return found
@@ -118,13 +120,16 @@ def result(job: Job, results: Path, sacred_run: str = "", watch: Watch | None = 
         "train_cpu_s": round(spent, 2),
         "provenance": {**origin, "wall_s": round(time.monotonic() - started, 2)},
     }  # fmt: skip
-    try:
-        atomic.write_text(path, json.dumps(record, indent=1) + "\n")
-    except OSError as error:
-        raise TesseraError(
-            f"{path} cannot be written ({error.strerror}): give another place with results=DIR."
-        ) from None
+    _write(path, record)
     return record
+
+
+def _write(path: Path, document: Mapping[str, Any]) -> None:
+    try:
+        atomic.write_text(path, json.dumps(document, indent=1) + "\n")
+    except OSError as error:
+        text = error.strerror or str(error)
+        raise TesseraError(f"{path} cannot be written ({text}): give another place with results=DIR.") from None
 
 
 def read(path: Path) -> dict[str, Any] | None:
@@ -163,19 +168,16 @@ def codebook(record: Mapping[str, Any]) -> Codebook | None:
 
 def known_bound(source: Source, results: Path) -> Bound | None:
     """The bound of a source; the numerical part, which takes seconds, is kept beside the results."""
+    if source.name not in NUMERICAL:
+        return bound(source)
     path = results / "toy" / source.name / "bound.json"
-    plain = replace(source, name="")
-    found = bound(plain)
-    if found is None or source.name not in ("laplace", "banana", "banana_tfc"):
-        return found
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        knots = tuple((float(d), float(r), float(s)) for d, r, s in stored["knots"])
-        return replace(found, kind=stored["kind"], knots=knots)
+        return bound(source, tuple((float(d), float(r), float(s)) for d, r, s in stored["knots"]))
     except (OSError, ValueError, KeyError, TypeError):
         found = bound(source)
-    assert found is not None
-    atomic.write_text(path, json.dumps({"kind": found.kind, "knots": found.knots}, indent=1) + "\n")
+    if found is not None:
+        _write(path, {"kind": found.kind, "knots": found.knots})
     return found
 
 
@@ -239,9 +241,66 @@ def _deviation(values: Sequence[float]) -> float:
     return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))
 
 
-def source_names() -> list[str]:
-    """Names of all sources."""
-    return list(SOURCES)
+def source_of(config: Mapping[str, Any]) -> Source:
+    """The source that a configuration names."""
+    return make_source(config["source"], changed_options(config))
+
+
+def method_defaults(name: str | None) -> dict[str, Any]:
+    """Hyper-parameters of a method with their defaults, for config scopes; empty when there is no such method."""
+    return {f.name: f.default for f in fields(TOY[name])} if name in TOY else {}  # type: ignore[arg-type,index]
+
+
+def source_defaults(name: str) -> dict[str, Any]:
+    """Options of a source with their defaults, for config scopes; empty when there is no such source."""
+    if name not in SOURCES:
+        return {}
+    return {key: p.default for key, p in inspect.signature(SOURCES[name]).parameters.items()}
+
+
+def changed_params(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The hyper-parameters that a user set to something else."""
+    defaults = method_defaults(config["method"])
+    return {k: v for k, v in config["params"].items() if k not in defaults or v != defaults[k]}
+
+
+def changed_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of the source that a user set to something else."""
+    defaults = source_defaults(config["source"])
+    return {k: v for k, v in config["source_params"].items() if k not in defaults or v != defaults[k]}
+
+
+def refuse_unknown(words: Sequence[str]) -> None:
+    """End with a sentence when a command line names a parameter or option that its method or source does not have.
+
+    Sacred would end with a message of its own.
+    """
+    given = dict(word.split("=", 1) for word in words if "=" in word)
+    try:
+        for word in given:
+            group, dot, name = word.partition(".")
+            if dot and group == "params":
+                method = given.get("method", "vecvq" if "train" in words else "")
+                if not method:
+                    raise TesseraError("params.NAME=VALUE go with method=NAME, one method.")
+                check_parameter(method, name)
+            elif dot and group == "source_params":
+                check_option(given.get("source", "banana"), name)
+    except TesseraError as error:
+        fail(error)
+
+
+def check_parameter(method: str, name: str) -> None:
+    """Refuse a hyper-parameter that a method does not have."""
+    check_method(method)
+    if name not in method_defaults(method):
+        raise unknown(f"parameter of {method}", name, method_defaults(method))
+
+
+def check_option(source: str, name: str) -> None:
+    """Refuse an option that a source does not have."""
+    if source in SOURCES and name not in source_defaults(source):
+        make_source(source, {name: None})
 
 
 def check_method(name: str) -> None:

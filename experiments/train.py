@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image as pillow
 
+from benchmarks import paper
 from benchmarks.datasets import fingerprints, training_set
+from benchmarks.figures import training_figure
 from benchmarks.provenance import provenance
 from core import checkpoint, parallel
 from core.codec import Image, Method, TesseraError
@@ -96,6 +99,9 @@ def train(config: Mapping[str, Any], run: Any) -> int:
     folder = Path(config["folder"] or f"runs/{method.name}-{method.point}-seed{config['seed']}")
     torch.manual_seed(recipe.seed)
     model = _initial(method, config["init"])
+    stride = getattr(model, "stride", 1)
+    if config["crop"] % stride:
+        raise TesseraError(f"crop={config['crop']} must be a multiple of {stride} for {method.name}.")
     channels = getattr(method, "channels", 3)
     images, data = training_data(config, channels)
     crops = (Crops if config["turns"] else Upright)(images, config["crop"], recipe.seed)
@@ -109,6 +115,8 @@ def train(config: Mapping[str, Any], run: Any) -> int:
             meta = describe(method, recipe, config, data)
             weights = checkpoint.save(folder, trained, meta, half=config["half"])
             print(f"{weights.id}: {weights.path} ({weights.meta['bytes'] / 1e6:.1f} MB)")
+            if (folder / "train.csv").exists():
+                paper.render(training_figure(pd.read_csv(folder / "train.csv"), weights.id), folder)
     return 0
 
 
@@ -131,7 +139,7 @@ def describe(method: Method, recipe: TrainConfig, config: Mapping[str, Any], dat
     return {
         "method": method.name,
         "params": dict(method.variant),
-        "point": method.point,
+        "point": None if method.variable_rate else method.point,
         "recipe": asdict(recipe) | {k: config[k] for k in ("crop", "turns", "scales", "init")},
         "data": dict(data),
         "licence": "MIT (weights made by this project)",

@@ -115,7 +115,8 @@ class QResCodec:
             for reader, values, scale in zip(readers, symbols, _rows(torch.log(prior.scale)), strict=True):
                 for band in bands(len(values)):
                     values[band] = reader.symbols(scale[band], SCALES, self.tables)
-            return torch.from_numpy(symbols).to(self.device).view_as(prior.mean) + prior.mean
+            found = torch.from_numpy(symbols).view(prior.mean.shape)
+            return torch.empty_like(prior.mean).copy_(found) + prior.mean  # in the encoder's memory layout
 
         with _full_precision(self.device):
             condition = self._condition([code for _, _, code in read])

@@ -136,7 +136,7 @@ class _CNX:
     def __call__(self, x: Tensor, condition: Tensor | None) -> Tensor:
         if len(x) > 1 and x.shape[1] * x.shape[2] > STRIP:
             for i in range(len(x)):
-                self(x[i : i + 1], None if condition is None else condition[i : i + 1])
+                _CNX.__call__(self, x[i : i + 1], None if condition is None else condition[i : i + 1])
             return x
         affine = self._affine(condition)
         halo, above = self.depthwise.halo if self.depthwise else 0, x[:, :0]

@@ -186,7 +186,13 @@ class QResVAE(nn.Module):
 
     @memory_format.setter
     def memory_format(self, value: torch.memory_format) -> None:
+        """Set the layout of features."""
         self.decoder.memory_format = value
+
+    @property
+    def stride(self) -> int:
+        """The factor between the image and the coarsest latent."""
+        return self.arch.stride
 
     # -- the two paths ------------------------------------------------------------------------------------------
 

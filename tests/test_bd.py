@@ -6,6 +6,7 @@ import json
 import math
 import time
 import warnings
+from dataclasses import replace
 
 import bjontegaard
 import numpy as np
@@ -353,3 +354,15 @@ def same(curve: Curve, **columns: list[float]) -> bool:
         and np.array_equal(curve.points[name].to_numpy(), np.array(values)[order])
         for name, values in columns.items()
     )
+
+
+def test_two_points_are_enough_for_an_interval():
+    anchor, test = measured("anchor", 1.0), measured("test", 0.9, seed=1)
+    few = _points(test, 2)
+    assert bd_rate(_points(anchor, 2), few, bootstrap=20).overlap
+
+
+def _points(curve: Curve, count: int) -> Curve:
+    """The first points of a curve, per image as well."""
+    kept = curve.points.head(count)
+    return replace(curve, points=kept, images=curve.images[curve.images["point"].isin(kept["point"])])

@@ -52,7 +52,7 @@ def matched(model: torch.nn.Module) -> torch.nn.Module:
             offsets = torch.rand(module.bias.shape[0] // 2, generator=draw) * 3 - 1.5  # of the log scale
             module.bias.data[len(offsets) :] = offsets
             posterior = model.get_submodule(name.removesuffix("prior.c4") + "posterior.c4")
-            posterior.bias.data = torch.randn(len(offsets), generator=draw) * (1 + torch.exp(offsets))
+            posterior.bias.data = torch.randn(len(offsets), generator=draw) * torch.exp(offsets)
         elif name.endswith(("conv_mean.0", "conv_scale.0")):  # pixels of the lossless model: mid-grey, 20 levels
             module.weight.data.mul_(0.01)
             module.bias.data.fill_(np.log(20 / 127.5) if "scale" in name else 0)

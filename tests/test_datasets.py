@@ -37,7 +37,7 @@ TITLES = [  # name, title, number, subset, trainable, shape of the first image
     ("ffhq", "ffhq, first 113 thumbnails128", 113, True, False, (128, 128, 3)),
     ("ffhq_images256", "ffhq, 17 images downsampled to 256x256 by others", 17, True, False, (256, 256, 3)),
     ("bsds500_train", "bsds500 train", 200, False, True, (321, 481, 3)),
-    ("bsds500_val", "bsds500 val", 100, False, True, (321, 481, 3)),
+    ("bsds500_val", "bsds500 val", 100, False, True, (481, 321, 3)),
     ("imagenet64_sample", "imagenet64_sample: 1000 images box-downsampled by us", 1000, True, True, (64, 64, 3)),
     (
         "imagenet32",

@@ -62,7 +62,7 @@ def test_the_command_of_the_page_measures_the_package(package, tmp_path):
     env = {**os.environ, "PYTHONPATH": str(package)}
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "rd_scenes_psnr.pdf" in done.stdout and "[4/4] dct8 8 on scenes" in done.stdout
+    assert "_psnr.pdf" in done.stdout and "[4/4] dct8 8 on scenes" in done.stdout
     cells = sorted(Store(tmp_path / "results").cells(), key=lambda c: c.means["bpp"])
     assert [c.cell.point for c in cells] == [64, 32, 16, 8] and {c.about["title"] for c in cells} == {"scenes"}
     for means in (c.means for c in cells):

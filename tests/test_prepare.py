@@ -241,7 +241,7 @@ def test_command_line_mistakes_are_one_sentence_and_exit_code_2(tokens, words, c
 def test_unwritable_root(dots, tmp_path, capsys):
     (tmp_path / "file").write_bytes(b"")
     assert main(["with", "dataset=dots", f"data_root={tmp_path / 'file'}"]) == 2
-    assert "choose another data_root" in capsys.readouterr().err
+    assert "choose another place" in capsys.readouterr().err
 
 
 def test_catalogue_names_every_set(capsys):

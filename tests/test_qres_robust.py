@@ -17,6 +17,7 @@ from qres.agreement import CROWDED, PLAIN, Grid, Reader, Writer
 from qres.codec import PIXEL_MEANS, PIXEL_SCALES, SCALES, QResCodec, tables
 from qres.network import QRES3M, QRES34M_LOSSLESS, QResVAE
 
+pytestmark = pytest.mark.filterwarnings("ignore:TF32 acceleration")
 GRIDS = (SCALES, PIXEL_SCALES, PIXEL_MEANS)
 
 

@@ -69,9 +69,9 @@ def lattice_start(x: Tensor, lmb: float, rng: np.random.Generator, scale: float 
         raise CodeError(f"a lattice start exists for 1 and 2 dimensions, not {dim}: use start=random.")
     volume = lattice_volume(lmb, dim) * scale
     if dim == 1:
-        offset = rng.random() * volume
-        places = torch.floor((x[:, 0] - offset) / volume + 0.5).unique()
-        return (places * volume + offset)[:, None]
+        start = rng.random() * volume
+        cells: Tensor = torch.floor((x[:, 0] - start) / volume + 0.5).unique()
+        return (cells * volume + start)[:, None]
     side = math.sqrt(2 * volume / math.sqrt(3))
     angle = rng.random() * math.pi / 3
     turn = torch.tensor([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
@@ -83,7 +83,7 @@ def lattice_start(x: Tensor, lmb: float, rng: np.random.Generator, scale: float 
     second = (torch.round(flat / cell - 0.5) + 0.5) * cell
     closer = (flat - first).square().sum(1) <= (flat - second).square().sum(1)
     places = torch.where(closer[:, None], first, second)
-    keys = torch.round(places / cell * 2).long().unique(dim=0).double() * cell / 2
+    keys: Tensor = torch.round(places / cell * 2).long().unique(dim=0).double() * cell / 2
     return (keys @ turn.double() + offset).float()
 
 

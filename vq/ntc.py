@@ -214,8 +214,9 @@ def _scale(model: NTC, x: Tensor) -> None:
     """Scale the analysis so that latents spread as far as a uniform quantiser of this lambda would need."""
     wanted = x.std() / math.sqrt(6 / (model.lmb * LN2))
     y = model.analysis(x)
-    last = model.analysis[-1]
+    first, last = model.synthesis[0], model.analysis[-1]
+    assert isinstance(first, nn.Linear) and isinstance(last, nn.Linear)
     factor = (wanted.clamp(min=0.3) / y.std(0).clamp(min=1e-3))[:, None]
     last.weight.mul_(factor)
     last.bias.copy_(-(y.mean(0)[:, None] * factor)[:, 0])
-    model.synthesis[0].weight.div_(factor.T)
+    first.weight.div_(factor.T)

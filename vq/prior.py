@@ -10,8 +10,9 @@ and every library gets the same frequency tables.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ FLOOR = 14 * LOGIT  # a code further below the best one than this counts as if i
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
+Visit = Callable[[int, Tables, Codes, Codes], NDArray[Any]]  # (book, tables, rows, columns) -> the codes there
 
 
 class Prior(nn.Module):
@@ -90,7 +92,7 @@ class FixedPrior:
         """Append codes (books, h, w) to a stream."""
 
         def step(book: int, tables: Tables, ys: Codes, xs: Codes) -> Codes:
-            symbols = codes[book, ys, xs]
+            symbols: Codes = codes[book, ys, xs]
             encoder.encode(symbols, np.arange(len(ys)), tables)
             return symbols
 
@@ -106,7 +108,7 @@ class FixedPrior:
 
         def step(book: int, tables: Tables, ys: Codes, xs: Codes) -> Codes:
             nonlocal total
-            symbols = codes[book, ys, xs]
+            symbols: Codes = codes[book, ys, xs]
             rows = np.array([row[s] for row, s in zip(tables.frequencies, symbols, strict=True)])
             total += PRECISION * len(rows) - float(np.log2(rows).sum())
             return symbols
@@ -114,7 +116,7 @@ class FixedPrior:
         self._walk(codes.shape, step)
         return total
 
-    def _walk(self, shape: tuple[int, ...], step) -> Codes:  # type: ignore[no-untyped-def]
+    def _walk(self, shape: tuple[int, ...], step: Visit) -> Codes:
         """Visit the grid wave by wave; ``step`` takes tables for the positions of a wave and says their codes."""
         books, height, width = shape
         framed = np.stack([np.full((height + REACH, width + 2 * REACH), size) for size in self.sizes[:books]])
@@ -131,7 +133,8 @@ class FixedPrior:
                 logits = np.floor(np.maximum(hidden, 0) / FINE) @ weight + bias
                 tables = logit_tables(np.floor(logits / (FINE * COARSE / LOGIT)).astype(np.int64))
                 framed[book, ys + REACH, xs + REACH] = step(book, tables, ys, xs)
-        return framed[:, REACH:, REACH : REACH + width]
+        grid: Codes = framed[:, REACH:, REACH : REACH + width]
+        return grid
 
 
 def waves(height: int, width: int) -> Iterator[tuple[Codes, Codes]]:
@@ -142,24 +145,20 @@ def waves(height: int, width: int) -> Iterator[tuple[Codes, Codes]]:
             yield ys, wave - 3 * ys
 
 
-class _Exponentials:
-    """round(2**20 exp(-k / LOGIT)) for k = 0..FLOOR, at least 1."""
-
-    @cached_property
-    def row(self) -> Codes:
-        return np.maximum(np.rint(2.0**20 * np.exp(-np.arange(FLOOR + 1) / LOGIT)), 1).astype(np.int64)
-
-
-_EXPONENTIALS = _Exponentials()
+@cache
+def exponentials() -> Codes:
+    """round(2**20 exp(-k / LOGIT)) for k = 0..FLOOR, at least 1; no value is near a rounding edge."""
+    return np.maximum(np.rint(2.0**20 * np.exp(-np.arange(FLOOR + 1) / LOGIT)), 1).astype(np.int64)
 
 
 def logit_tables(logits: Codes) -> Tables:
     """Frequency tables of whole logits (n, K) in steps of 1 / LOGIT nats; integer arithmetic throughout."""
-    weights = _EXPONENTIALS.row[np.minimum(logits.max(1, keepdims=True) - logits, FLOOR)]
+    weights = exponentials()[np.minimum(logits.max(1, keepdims=True) - logits, FLOOR)]
     cumulative = np.concatenate([np.zeros((len(weights), 1), np.int64), np.cumsum(weights, axis=1)], axis=1)
     shared = cumulative * ((1 << PRECISION) - weights.shape[1]) // cumulative[:, -1:]  # below 2**20 K 2**24 < 2**63
     return Tables(tuple(np.diff(shared, axis=1) + 1), np.zeros(len(weights), np.int64))
 
 
-def _whole(weight: Tensor, scale: float) -> Floats:
-    return np.rint(weight.detach().cpu().double().numpy() * scale)
+def _whole(weight: Any, scale: float) -> Floats:
+    whole: Floats = np.rint(weight.detach().cpu().double().numpy() * scale)
+    return whole

@@ -133,7 +133,8 @@ def _smallest(scores: Tensor, block: int, out: Tensor) -> None:
 
 def straight_through(z: Tensor, quantized: Tensor) -> Tensor:
     """The quantised vectors, with the gradient of the identity (van den Oord et al., arXiv 1711.00937)."""
-    return z + (quantized - z).detach()
+    out: Tensor = z + (quantized - z).detach()
+    return out
 
 
 def rotated(z: Tensor, quantized: Tensor) -> Tensor:
@@ -148,4 +149,5 @@ def rotated(z: Tensor, quantized: Tensor) -> Tensor:
         r = F.normalize(e + q, dim=1, eps=1e-6)
         scale = quantized.norm(dim=1, keepdim=True) / lengths
     turned = z - 2 * (z * r).sum(1, keepdim=True) * r + 2 * (z * e).sum(1, keepdim=True) * q
-    return turned * scale
+    out: Tensor = turned * scale
+    return out

@@ -86,7 +86,8 @@ def make_source(name: str, params: Mapping[str, Any] | None = None) -> Source:
 
 
 def _normals(u: Tensor) -> Tensor:
-    return torch.special.ndtri(u)
+    found: Tensor = torch.special.ndtri(u)
+    return found
 
 
 def gaussian(name: str, title: str, covariance: list[list[float]]) -> Source:
@@ -96,7 +97,7 @@ def gaussian(name: str, title: str, covariance: list[list[float]]) -> Source:
     constant = dim * math.log(2 * math.pi) / 2 + float(root.diagonal().log().sum())
 
     def log_density(x: Tensor) -> Tensor:
-        white = torch.linalg.solve_triangular(root, x.double().T, upper=False)
+        white: Tensor = torch.linalg.solve_triangular(root, x.double().T, upper=False)
         return -constant - white.square().sum(0) / 2
 
     return Source(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 from core.codec import TesseraError
 from core.registry import Registry, unknown
@@ -22,7 +22,7 @@ Watch = Callable[[int, int, Codebook], None]
 
 
 class ToyMethod:
-    """Base of the methods: subclass as a frozen dataclass and register with ``@TOY.register(name)``."""
+    """Base of the methods: subclass as a frozen dataclass and list it in ``TOY`` with ``@_register(name)``."""
 
     name: ClassVar[str] = ""
     title: ClassVar[str] = ""
@@ -58,6 +58,18 @@ class ToyMethod:
 
 
 TOY: Registry[type[ToyMethod]] = Registry("method")
+M = TypeVar("M", bound=type[ToyMethod])
+
+
+def _register(name: str) -> Callable[[M], M]:
+    """Decorator: name a method and put it into ``TOY``."""
+
+    def add(cls: M) -> M:
+        cls.name = name
+        TOY.register(name)(cls)
+        return cls
+
+    return add
 
 
 def make_toy(name: str, params: Mapping[str, Any] | None = None) -> ToyMethod:
@@ -80,7 +92,7 @@ def make_toy(name: str, params: Mapping[str, Any] | None = None) -> ToyMethod:
     return made
 
 
-@TOY.register("ecvq")
+@_register("ecvq")
 @dataclass(frozen=True)
 class ECVQ(ToyMethod):
     """Entropy-constrained vector quantisation; ``start`` is lattice (hexagonal in 2-D) or random."""
@@ -100,7 +112,7 @@ class ECVQ(ToyMethod):
         return ecvq.train_ecvq(source, self.lmb, seed, start, self.vectors, max(1, self.restarts), self.k, step)
 
 
-@TOY.register("ecvq_random")
+@_register("ecvq_random")
 @dataclass(frozen=True)
 class RandomECVQ(ECVQ):
     """ECVQ from random codewords."""
@@ -110,7 +122,7 @@ class RandomECVQ(ECVQ):
     title: ClassVar[str] = "ECVQ, random start"
 
 
-@TOY.register("vecvq")
+@_register("vecvq")
 @dataclass(frozen=True)
 class VECVQMethod(ToyMethod):
     """VECVQ by gradient descent. ``recipe`` is ours, seed or tfc; the other fields replace parts of it when set."""
@@ -139,7 +151,7 @@ class VECVQMethod(ToyMethod):
         return vecvq.train_vecvq(source, self.lmb, seed, recipe, self.k, self.distortion, watch).code()
 
 
-@TOY.register("ntc")
+@_register("ntc")
 @dataclass(frozen=True)
 class NTCMethod(ToyMethod):
     """Nonlinear transform code with dither and soft rounding."""
@@ -156,7 +168,7 @@ class NTCMethod(ToyMethod):
         return ntc.train_ntc(source, self.lmb, seed, self.steps, self.batch, self.lr).code()
 
 
-@TOY.register("ecsq")
+@_register("ecsq")
 @dataclass(frozen=True)
 class ECSQ(ToyMethod):
     """Entropy-constrained scalar quantisation, coordinate by coordinate."""
@@ -171,7 +183,7 @@ class ECSQ(ToyMethod):
         return ecvq.train_ecsq(source, self.lmb, seed, self.vectors)
 
 
-@TOY.register("vq")
+@_register("vq")
 @dataclass(frozen=True)
 class VQ(ToyMethod):
     """Vector quantisation without a rate term (k-means); its indices are entropy coded all the same."""

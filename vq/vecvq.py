@@ -193,7 +193,7 @@ def _adam(model: VECVQ, recipe: Recipe) -> torch.optim.Adam:
 
 def _descend(model: VECVQ, optimizer: torch.optim.Adam, x: Tensor) -> None:
     optimizer.zero_grad(set_to_none=True)
-    model(x).loss.backward()  # type: ignore[no-untyped-call]
+    model(x).loss.backward()
     optimizer.step()
 
 

@@ -18,7 +18,14 @@ from benchmarks.datasets.base import (
     dataset,
 )
 from benchmarks.datasets.files import DataError
-from benchmarks.datasets.opening import data_roots, fingerprints, open_dataset, parse_name, training_arrays, training_set
+from benchmarks.datasets.opening import (
+    data_roots,
+    fingerprints,
+    open_dataset,
+    parse_name,
+    training_arrays,
+    training_set,
+)
 
 __all__ = [
     "DATASETS",

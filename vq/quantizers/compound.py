@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,8 @@ class ResidualQuantizer(Quantizer):
         if not stages or len({stage.dim for stage in stages}) > 1 or any(len(s.codebook_sizes) > 1 for s in stages):
             raise QuantizerError("a residual quantiser needs one or more stages of one book and one dimension.")
         super().__init__(stages[0].dim, tuple(s.codebook_sizes[0] for s in stages))
-        self.stages, self.dropout = nn.ModuleList(stages), dropout
+        self.stages: Sequence[Any] = nn.ModuleList(stages)  # type: ignore[assignment]
+        self.dropout = dropout
 
     def quantize(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See ``Quantizer.quantize``; codes (N, stages used)."""
@@ -57,7 +59,7 @@ class ProductQuantizer(Quantizer):
         if not parts or len({part.dim for part in parts}) > 1 or any(len(p.codebook_sizes) > 1 for p in parts):
             raise QuantizerError("a product quantiser needs one or more parts of one book and one dimension.")
         super().__init__(sum(part.dim for part in parts), tuple(p.codebook_sizes[0] for p in parts))
-        self.parts = nn.ModuleList(parts)
+        self.parts: Sequence[Any] = nn.ModuleList(parts)  # type: ignore[assignment]
 
     @staticmethod
     def part(dim: int, books: int) -> int:

@@ -18,15 +18,17 @@ from vq.quantizer import Quantizer, nearest, rotated, straight_through
 
 INITS = ("kmeans", "uniform")
 EPS = 1e-5  # of the Laplace smoothing of counts
+YOUNG = 0.1  # of an even share of uses, which fresh codes of a k-means start have: they follow the encoder quickly
+SLOW = 64  # one code in this many, and one more, may be revived in a step
 
 
 class VectorQuantizer(Quantizer):
     """A codebook learned by gradient (van den Oord et al., arXiv 1711.00937, equation 3).
 
     ``init``: 'uniform' in (-1/K, 1/K) as published, or 'kmeans' on the first training batch. ``revive``: a code whose
-    moving average of uses falls below this share of the mean over codes is moved to a random vector of the batch; 0
-    never. ``cosine``: vectors and codes are on the unit sphere. ``rotation``: the rotation trick instead of the
-    straight-through gradient.
+    moving average of uses falls below this share of the mean over codes is moved to a vector of the batch far from
+    all codes; 0 never. ``cosine``: vectors and codes are on the unit sphere. ``rotation``: the rotation trick instead
+    of the straight-through gradient.
     """
 
     def __init__(
@@ -94,20 +96,21 @@ class VectorQuantizer(Quantizer):
         if bool(self.ready):
             return
         centres = broadcast(self._space(kmeans(rows, self.size)))
-        self._place(torch.ones_like(self.uses, dtype=torch.bool), centres, len(rows) * world_size() / self.size)
+        everywhere = torch.arange(self.size, device=rows.device)
+        self._place(everywhere, centres, YOUNG * len(rows) * world_size() / self.size)
         self.ready.fill_(True)
 
     @torch.no_grad()
     def _revive(self, rows: Tensor) -> None:
+        """Move the least used of the dead codes, a few in each step: the decoder must get used to each of them."""
         mean = float(self.uses.mean())
-        dead = self.uses < self.revive * mean
-        count = int(dead.sum())
-        if count:  # on all ranks or on none: the averages are equal on all
-            picked = rows[torch.randint(len(rows), (count,), device=rows.device)]
-            self._place(dead, broadcast(picked.contiguous()), mean)
+        dead = int((self.uses < self.revive * mean).sum())
+        if dead:  # on all ranks or on none: the averages are equal on all
+            worst = self.uses.topk(min(dead, 1 + self.size // SLOW), largest=False).indices
+            self._place(worst, broadcast(strays(rows, self.vectors(), len(worst))), 2 * self.revive * mean)
 
     def _place(self, which: Tensor, vectors: Tensor, uses: float) -> None:
-        """Move the codes of a mask (K,) to vectors, as if each had always had this many uses."""
+        """Move codes (their indices) to vectors (n, dim), as if each had had this many uses in a step, all there."""
         self.codebook[which] = vectors
         self.uses[which] = uses
 
@@ -191,13 +194,24 @@ class SimVQ(VectorQuantizer):
 
 @torch.no_grad()
 def kmeans(rows: Tensor, size: int, rounds: int = 10) -> Tensor:
-    """Centres (size, d) of rows (N, d) by Lloyd's iteration from random rows; empty cells restart at random rows."""
+    """Centres (size, d) of rows (N, d) by Lloyd's iteration from random rows; empty cells restart at strays."""
     order = torch.randperm(len(rows), device=rows.device)
     centres = rows[order.repeat(-(-size // len(rows)))[:size]].clone()
     for _ in range(rounds):
         codes = nearest(rows, centres)
         counts = torch.bincount(codes, minlength=size).to(rows.dtype)
         sums = torch.zeros_like(centres).index_add_(0, codes, rows)
-        strays = rows[torch.randint(len(rows), (size,), device=rows.device)]
-        centres = torch.where(counts[:, None] > 0, sums / counts.clamp(min=1)[:, None], strays)
+        empty = counts == 0
+        centres = sums / counts.clamp(min=1)[:, None]
+        if bool(empty.any()):
+            centres[empty] = strays(rows, centres[~empty], int(empty.sum()))
     return centres
+
+
+def strays(rows: Tensor, codebook: Tensor, count: int) -> Tensor:
+    """Rows (count, d) drawn in proportion to their squared distance from the codebook.
+
+    Most patches of a picture may be the same background: uniform draws would give a dead code to it again and again.
+    """
+    errors = (rows - codebook[nearest(rows, codebook)]).square().sum(1) + 1e-12
+    return rows[torch.multinomial(errors, count, replacement=True)]

@@ -1,0 +1,142 @@
+"""Codes on toy sources: rate against distortion with bounds and published points, and distances to the bound.
+
+    python benchmarks/toy_sources.py with source=banana
+    python benchmarks/toy_sources.py with source=laplace methods=ecvq,vecvq points=0.5,1,4 seeds=5
+    python benchmarks/toy_sources.py with source=normal2d method=vecvq params.recipe=seed
+    python benchmarks/toy_sources.py with source=sphere source_params.width=0.5
+    python benchmarks/toy_sources.py with smoke                    # seconds: two quick methods, few vectors
+
+Results that exist are not computed again. Writes below ``results``: toy/ (one file per result), figures/, tables/.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks import paper
+from benchmarks.curves import PUBLISHED
+from benchmarks.figures import slug
+from benchmarks.tables import to_files, to_markdown
+from benchmarks.toy_figures import Line, excess_figure, published_lines, rd_figure, save_partition
+from experiments.toy import (
+    changed_options,
+    codebook,
+    known_bound,
+    refuse_unknown,
+    run_all,
+    source_of,
+    summary,
+    toy_config,
+)
+from experiments.toy_train import partition
+from experiments.wiring import experiment, guarded, run
+
+NAMED: dict[str, dict[str, Any]] = {
+    "smoke": {"methods": "ecvq,ecsq", "points": "1,5", "seeds": 1, "vectors": 20_000, "source": "normal2d"},
+    "paper": {"seeds": 5},
+}
+GAPS = {1: {"scalar limit": 0.25461433482006296},
+        2: {"hexagonal limit": 0.4537130134457542, "square limit": 0.5092286696401259}}  # fmt: skip
+
+ex = experiment(__file__, "toy_sources", toy_config, NAMED)
+
+
+@ex.main
+@guarded
+def toy_sources(config: dict[str, Any], sacred_run: Any) -> int:
+    """Measure what is missing, draw, and print where everything is."""
+    records = run_all(config, str(sacred_run._id or ""))
+    results = Path(config["results"])
+    source = source_of(config)
+    limit = known_bound(source, results)
+    frame = pd.DataFrame(summary(records, limit))
+    stem = f"toy_{slug(source.name)}" + "".join(f"_{slug(f'{k}{v}')}" for k, v in changed_options(config).items())
+    caption = f"{source.title}: bits per vector, squared error per vector, means over seeds; bound: " + (
+        limit.kind if limit is not None else "none known"
+    )
+    print(to_markdown(frame, caption))
+    for path in to_files(frame, results / "tables" / stem, caption):
+        print(path)
+    for figure in _figures(records, source, limit, stem):
+        for path in paper.render(figure, results / "figures"):
+            print(path)
+    if config["pictures"] and source.box and source.dim <= 2:
+        for path in _pictures(records, source, results / "figures"):
+            print(path)
+    return 0
+
+
+def _figures(records: Sequence[Mapping[str, Any]], source: Any, limit: Any, stem: str) -> list[Any]:
+    measured = _measured(records)
+    entries = json.loads((PUBLISHED / "nvtc.json").read_text(encoding="utf-8"))
+    cited = published_lines([{**e, "source": entries["source"]} for e in entries["toy"]], source.name)
+    bounds = [] if limit is None else _bounds(measured, source, limit)
+    lines = [*measured, *cited, *bounds]
+    figures = [rd_figure(f"{stem}_rd", f"{source.title}: rate and distortion", source.dim, lines)]
+    if limit is not None:
+        title = f"{source.title}: distance to the bound"
+        low = 0.98 * min(min(line.rates) for line in measured)
+        near = [line for line in (_from(c, low) for c in [*cited, *bounds]) if line.rates]
+        figures.append(
+            excess_figure(f"{stem}_excess", title, [*measured, *near], limit.rate, (f"bound: {limit.kind}",))
+        )
+    return figures
+
+
+def _from(line: Line, low: float) -> Line:
+    """The part of a line at rates of at least ``low``."""
+    kept = [(r, d) for r, d in zip(line.rates, line.distortions, strict=True) if r >= low]
+    rates, distortions = (tuple(v) for v in zip(*kept, strict=True)) if kept else ((), ())
+    return Line(line.label, rates, distortions, line.kind, line.reference)
+
+
+def _measured(records: Sequence[Mapping[str, Any]]) -> list[Line]:
+    """One line per method: means over seeds at each point."""
+    frame = pd.DataFrame([{k: r[k] for k in ("title", "point", "rate", "distortion")} for r in records])
+    lines = []
+    for title, group in frame.groupby("title", sort=False):
+        means = group.groupby("point")[["rate", "distortion"]].mean().sort_values("rate")
+        lines.append(Line(str(title), tuple(means["rate"]), tuple(means["distortion"])))
+    return lines
+
+
+def _bounds(measured: Sequence[Line], source: Any, limit: Any) -> list[Line]:
+    """The bound, Shannon's bound where it is another one, and what fine lattices reach, over the measured range."""
+    spans = [d for line in measured for d in line.distortions]
+    distortions = np.geomspace(min(spans) / 1.5, max(spans) * 1.2, 60)
+    rates = [limit.rate(float(d)) for d in distortions]
+    kept = [(r, float(d)) for r, d in zip(rates, distortions, strict=True) if r > 0]
+    lines = [_line(f"bound: {limit.kind}", kept)]
+    shannon = [(limit.shannon(float(d)), float(d)) for d in distortions]
+    lines.append(_line("Shannon lower bound", [(r, d) for r, d in shannon if r > 0]))
+    for label, gap in GAPS.get(source.dim, {}).items():
+        lines.append(_line(f"{label}, high rate", [(r + gap, d) for r, d in shannon if r > 0.5]))
+    return [line for line in lines if line.rates]
+
+
+def _line(label: str, pairs: Sequence[tuple[float, float]]) -> Line:
+    return Line(label, tuple(r for r, _ in pairs), tuple(d for _, d in pairs), "bound")
+
+
+def _pictures(records: Sequence[Mapping[str, Any]], source: Any, folder: Path) -> list[Path]:
+    """Partitions of the first seed's codebooks."""
+    paths: list[Path] = []
+    for record in records:
+        code = codebook(record) if record["seed"] == 0 else None
+        if code is not None:
+            title = f"{source.title}, {record['title']}: {record['rate']:.2f} bits"
+            stem = folder / f"toy_{slug(source.name)}_{record['method']}_{record['point']:g}"
+            paths += save_partition(partition(code, source), title, stem)
+    return paths
+
+
+if __name__ == "__main__":
+    refuse_unknown(sys.argv)
+    run(ex)
