@@ -144,11 +144,12 @@ def image_figure(curves: Sequence[Curve], image: str, metric: str = "psnr") -> F
 
 
 def training_figure(log: pd.DataFrame, title: str) -> Figure:
-    """PSNR of the training crops (noisy latents) over the steps, from the columns step and distortion of a log."""
-    steps = tuple(float(v) for v in log["step"])
-    values = tuple(-10 * math.log10(v) for v in log["distortion"])
-    series = Series("mean over the lambdas drawn", steps, values, "measured", 0)
-    return Figure("training", title, Axis("step", "step"), Axis("psnr", "PSNR of training crops", "dB"), (series,))
+    """PSNR of the training crops over the steps, from the columns step and distortion of a training log."""
+    rows = log.dropna(subset=["distortion"])
+    steps = tuple(float(v) for v in rows["step"])
+    values = tuple(-10 * math.log10(v) for v in rows["distortion"])
+    series = Series("training crops", steps, values, "measured", 0)
+    return Figure("training", title, Axis("step", "step"), Axis("psnr", "PSNR", "dB"), (series,))
 
 
 def bd_figure(results: Mapping[str, BDResult], anchor: str, metric: str, dataset: str, title: str) -> Figure:

@@ -117,7 +117,7 @@ def _bounds(measured: Sequence[Line], source: Any, limit: Any) -> list[Line]:
     shannon = [(limit.shannon(float(d)), float(d)) for d in distortions]
     lines.append(_line("Shannon lower bound", [(r, d) for r, d in shannon if r > 0]))
     for label, gap in GAPS.get(source.dim, {}).items():
-        lines.append(_line(f"{label}, high rate", [(r + gap, d) for r, d in shannon if r > 0.5]))
+        lines.append(_line(f"{label}, high rate", [(r + gap, d) for r, d in shannon if r > 3]))
     return [line for line in lines if line.rates]
 
 

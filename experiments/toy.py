@@ -217,13 +217,13 @@ def summary(records: Sequence[Mapping[str, Any]], limit: Bound | None) -> list[d
     for (_, point), group in groups.items():
         pairs = [excess(record, limit) for record in group]
         rows.append({
-            "method": group[0]["title"], group[0]["curve"]: point, "seeds": len(group),
+            "method": group[0]["title"], "setting": f"{group[0]['curve']} {point:g}", "seeds": len(group),
             "R (bits)": _mean(r["rate"] for r in group), "D (SSE)": _mean(r["distortion"] for r in group),
             "coded (bits)": _mean(r["coded_rate"] for r in group), "entropy (bits)": _mean(r["entropy"] for r in group),
             "L": _mean(math.nan if r["loss"] is None else r["loss"] for r in group),
             "L above bound": _mean(b for _, b in pairs), "spread of L": _deviation([b for _, b in pairs]),
             "R above bound": _mean(a for a, _ in pairs), "spread of R": _deviation([a for a, _ in pairs]),
-            "live": _mean(r["live"] for r in group),
+            "live": f"{_mean(r['live'] for r in group):g}",
         })  # fmt: skip
     return rows
 

@@ -31,11 +31,12 @@ from vq.sources import Source
 from vq.toy import TOY, make_toy
 
 # lambda (SSE) and codewords of the animations. The seed records them for the normal source at low rate alone
-# (lambda 10 on the MSE, 7 codewords); the others give about as many codewords as its pictures show.
+# (lambda 10 on the MSE, 7 codewords); the others are chosen to resemble its pictures. With 0, lambda
+# decides how many codewords there are.
 REGIMES: dict[str, dict[str, tuple[float, int]]] = {
-    "normal2d": {"low": (5, 7), "medium": (9, 17), "high": (16, 64)},
-    "banana": {"low": (1, 8), "medium": (8, 48), "high": (40, 200)},
-    "laplace": {"low": (1, 9), "medium": (8, 25), "high": (64, 64)},
+    "normal2d": {"low": (5, 7), "medium": (9, 17), "high": (16, 0)},
+    "banana": {"low": (1, 8), "medium": (8, 0), "high": (40, 0)},
+    "laplace": {"low": (1, 9), "medium": (8, 0), "high": (64, 0)},
 }
 FRAMES = 60
 GRID = {1: 1200, 2: 300}
@@ -99,7 +100,7 @@ def _method(config: Mapping[str, Any]) -> Any:
         lmb, k = known[regime]
         names = TOY[config["method"]].__dataclass_fields__  # type: ignore[attr-defined]
         params = {name: v for name, v in {"lmb": lmb, "k": k}.items() if name in names} | params
-        if config["method"] == "vecvq":  # the picture shows codewords finding their places
+        if config["method"] == "vecvq" and k:  # few codewords find their places from anywhere, many need a lattice
             params = {"codebook": "sample", "logits": "normal-0.1", "steps": 2400} | params
     return make_toy(config["method"], params)
 

@@ -84,6 +84,8 @@ class QResCodec:
         writers = [Writer(agreement.PORTABLE if self.portable else agreement.PLAIN) for _ in images]
 
         def encode(i: int, block: Latent, f: Tensor, prior: Gaussian) -> Tensor:
+            for done in [height for height in features if height < f.shape[2]]:
+                del features[done]  # the memory of a large image
             symbols = torch.round(block.infer(f, features[f.shape[2]]) - prior.mean)
             for writer, values, scale in zip(writers, _rows(symbols), _rows(torch.log(prior.scale)), strict=True):
                 for band in bands(len(values)):

@@ -21,7 +21,7 @@ from qres.blocks import CNX, VD, CNXDown, Gaussian, Latent
 from qres.network import QResVAE
 
 CHUNK = 4096  # pixels of a matrix product: its hidden layer stays in the cache
-STRIP = 2**16  # pixels of a strip of rows
+STRIP = 2**15  # pixels of a strip of rows
 _OPS = torch.ops.mkldnn
 
 
@@ -91,7 +91,7 @@ def _nhwc(x: Tensor) -> Tensor:
 
 def _strips(height: int, width: int) -> Iterator[tuple[int, int]]:
     """(first row, row after the last) of the strips of an image."""
-    rows = max(16, STRIP // width)
+    rows = max(16, STRIP // width // 4 * 4)  # no patch is cut
     return ((a, min(a + rows, height)) for a in range(0, height, rows))
 
 
@@ -171,14 +171,19 @@ class _CNX:
 
 
 class _CNXDown(_CNX):
-    """A CNX block on a copy of its input, then a strided convolution."""
+    """A CNX block, strip by strip on copies because its input is kept, then a strided convolution."""
 
     def __init__(self, block: CNXDown) -> None:
         super().__init__(block)
         self.down = _Patch(block.downsapmle)
 
     def __call__(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        return self.down(super().__call__(x.clone(), condition), condition)
+        halo, out = self.depthwise.halo if self.depthwise else 0, []
+        for a, b in _strips(x.shape[1], x.shape[2]):
+            low = max(a - halo, 0)
+            rows = super().__call__(x[:, low : b + halo].clone(memory_format=torch.contiguous_format), condition)
+            out.append(self.down(rows[:, a - low : b - low].contiguous(), condition))
+        return torch.cat(out, dim=1)
 
 
 class _Patch:

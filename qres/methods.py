@@ -81,7 +81,7 @@ class QRes3M(QRes):
     arch: ClassVar[Architecture] = QRES3M
     trains_on: ClassVar[tuple[str, ...]] = ("bsds500",)
     curve: ClassVar[str | None] = "lmb"
-    points: ClassVar[tuple[float, ...]] = (4, 8, 16, 32, 64, 128, 256, 1024)
+    points: ClassVar[tuple[float, ...]] = (16, 32, 64, 128, 256, 1024)
     variable_rate: ClassVar[bool] = True
     lmb: float = 64
     lmb_range: tuple[float, float] = (4, 1024)

@@ -161,14 +161,16 @@ def test_prior_sees_only_what_is_decoded() -> None:
     assert all(order[y, x] > order[3, 3] for y, x in touched.nonzero().tolist())
 
 
-def test_prior_pays_where_codes_are_predictable() -> None:
+def test_prior_pays_where_codes_are_predictable(tmp_path: Path) -> None:
     """A learned prior is chosen, and beats the static tables on images with structure."""
-    method, model = ready("vqvae_ema", prior=True)
-    codec = method.codec(model)
-    image = pictures(1, side=32, seed=4)[0]
-    static = method.codec(model)
+    method = MovingAverage(size=16, prior=True, **SMALL)  # type: ignore[arg-type]
+    codec = method.codec(trained(method, tmp_path, steps=150))
+    static = method.codec(codec.model)
     static.prior = None
-    assert codec.payload_bits(codec.compress(image)) < static.payload_bits(static.compress(image)) - 8
+    mine, theirs = (
+        sum(c.payload_bits(c.compress(image)) for image in pictures(4, side=32, seed=4)) for c in (codec, static)
+    )
+    assert mine < 0.9 * theirs
 
 
 def test_logit_tables_are_whole_numbers_only() -> None:

@@ -17,6 +17,19 @@ from experiments.toy import refuse_unknown
 from experiments.toy_train import toy_train_config, train
 from vq.toy import TOY
 
+IMAGES = {
+    "method": "vqvae_ema",
+    "dataset": "fashion_mnist",
+    "crop": 28,
+    "turns": False,
+    "scales": (1.0,),
+    "batch": 64,
+    "amp": False,
+    "lr": 1e-3,
+    "warmup": 50,
+    "ema": 0.99,
+}  # what replaces the defaults of commands on images
+
 
 def _for_images(words: list[str]) -> bool:
     """Whether the command line names a method and it is not one for toy sources."""
@@ -29,4 +42,4 @@ if __name__ == "__main__":
     toy = {} if _for_images(sys.argv) else {"train": (toy_train_config, train, {"smoke": {"vectors": 10_000}})}
     if toy:
         refuse_unknown(sys.argv)
-    main("vq", {}, toy)
+    main("vq", {} if toy else IMAGES, toy)

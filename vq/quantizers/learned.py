@@ -18,7 +18,7 @@ from vq.quantizer import Quantizer, nearest, rotated, straight_through
 
 INITS = ("kmeans", "uniform")
 EPS = 1e-5  # of the Laplace smoothing of counts
-YOUNG = 0.1  # of an even share of uses, which fresh codes of a k-means start have: they follow the encoder quickly
+YOUNG = 0.002  # of an even share of uses, which codes of a k-means start have: unused ones are revived within steps
 SLOW = 64  # one code in this many, and one more, may be revived in a step
 
 
@@ -26,8 +26,8 @@ class VectorQuantizer(Quantizer):
     """A codebook learned by gradient (van den Oord et al., arXiv 1711.00937, equation 3).
 
     ``init``: 'uniform' in (-1/K, 1/K) as published, or 'kmeans' on the first training batch. ``revive``: a code whose
-    moving average of uses falls below this share of the mean over codes is moved to a vector of the batch far from
-    all codes; 0 never. ``cosine``: vectors and codes are on the unit sphere. ``rotation``: the rotation trick instead
+    moving average of uses falls below this share of the mean over codes is moved to a random vector of the
+    batch; 0 never. ``cosine``: vectors and codes are on the unit sphere. ``rotation``: the rotation trick instead
     of the straight-through gradient.
     """
 
@@ -102,12 +102,16 @@ class VectorQuantizer(Quantizer):
 
     @torch.no_grad()
     def _revive(self, rows: Tensor) -> None:
-        """Move the least used of the dead codes, a few in each step: the decoder must get used to each of them."""
+        """Move the least used of the dead codes to random vectors, a few in each step.
+
+        Vectors far from all codes would look better, but a decoder that meets many of those at once breaks.
+        """
         mean = float(self.uses.mean())
         dead = int((self.uses < self.revive * mean).sum())
         if dead:  # on all ranks or on none: the averages are equal on all
             worst = self.uses.topk(min(dead, 1 + self.size // SLOW), largest=False).indices
-            self._place(worst, broadcast(strays(rows, self.vectors(), len(worst))), 2 * self.revive * mean)
+            picked = rows[torch.randint(len(rows), (len(worst),), device=rows.device)]
+            self._place(worst, broadcast(picked), 2 * self.revive * mean)
 
     def _place(self, which: Tensor, vectors: Tensor, uses: float) -> None:
         """Move codes (their indices) to vectors (n, dim), as if each had had this many uses in a step, all there."""
@@ -211,7 +215,7 @@ def kmeans(rows: Tensor, size: int, rounds: int = 10) -> Tensor:
 def strays(rows: Tensor, codebook: Tensor, count: int) -> Tensor:
     """Rows (count, d) drawn in proportion to their squared distance from the codebook.
 
-    Most patches of a picture may be the same background: uniform draws would give a dead code to it again and again.
+    Most patches of a picture may be the same background: uniform draws would give an empty cell to it again and again.
     """
     errors = (rows - codebook[nearest(rows, codebook)]).square().sum(1) + 1e-12
     return rows[torch.multinomial(errors, count, replacement=True)]
