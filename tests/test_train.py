@@ -333,7 +333,7 @@ def test_a_grey_training_image_is_recognised_too(tmp_path):
     ("words", "sentence"),
     [
         (("dataset=kodak",), "kodak is for evaluation only"),
-        (("dataset=folder:pictures", "crop=500"), "smaller than crop=500"),
+        (("dataset=folder:pictures", "crop=512"), "smaller than crop=512"),
         (("dataset=folder:pictures", "schedule=cos"), "unknown schedule 'cos'"),
         (("dataset=folder:pictures", "steps=many"), "steps=many must be a whole number, at least 0"),
         (("dataset=folder:pictures", "batch=0"), "batch=0 must be at least 1"),
