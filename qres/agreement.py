@@ -146,6 +146,8 @@ class Reader:
 
     def cells(self, numbers: Floats, grid: Grid) -> Ints:
         """The encoder's cells of numbers (n,)."""
+        if not np.isfinite(numbers).all():
+            raise BitstreamError("the stream is damaged: what it holds leads the model to numbers that are not finite")
         if self.mode == PLAIN:
             return grid.index(numbers, *_unmoved(numbers, grid))
         table = int(self._decoder.decode_uniform(1, 3)[0])

@@ -16,7 +16,7 @@ from benchmarks import readme
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text()
 COMMANDS = [
-    line.partition("  #")[0].strip()
+    line.partition(" #")[0].strip()
     for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
     for line in block.splitlines()
     if line.strip()
