@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.bitstream import SymbolCheck
+from core.bitstream import BitstreamError, SymbolCheck
 from core.codec import TesseraError
 from core.entropy import Decoder, Encoder, Tables, categorical_table, finite_symbols
 
