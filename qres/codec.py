@@ -7,6 +7,7 @@ Streams decode on other machines, devices, thread counts and batch sizes than th
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -66,6 +67,9 @@ class QResCodec:
         self.tables = tables(SCALES)
         self.pixel_tables = tables(PIXEL_SCALES) if model.out_net is not None else None
         self.fingerprint = bitstream.fingerprint(name, digest)
+        kinds = [layer[0] for layer in (*model.arch.decoder, ("end",))]
+        latents = [after for kind, after in itertools.pairwise(kinds) if kind == "latent"]
+        self._level_ends = {i for i, after in enumerate(latents) if after != "latent"}  # last blocks of a resolution
         self._code = lambda_code(model.lmb) if model.embedding is not None else None
 
     def compress(self, image: Image) -> bytes:
@@ -84,9 +88,9 @@ class QResCodec:
         writers = [Writer(agreement.PORTABLE if self.portable else agreement.PLAIN) for _ in images]
 
         def encode(i: int, block: Latent, f: Tensor, prior: Gaussian) -> Tensor:
-            for done in [height for height in features if height < f.shape[2]]:
-                del features[done]  # the memory of a large image
-            symbols = torch.round(block.infer(f, features[f.shape[2]]) - prior.mean)
+            e = features.pop(f.shape[2]) if i in self._level_ends else features[f.shape[2]]  # memory of large images
+            symbols = torch.round(block.infer(f, e) - prior.mean)
+            del e
             for writer, values, scale in zip(writers, _rows(symbols), _rows(torch.log(prior.scale)), strict=True):
                 for band in bands(len(values)):
                     writer.symbols(values[band], scale[band], SCALES, self.tables)

@@ -277,9 +277,12 @@ class _Latent:
 
     def merge(self, f: Tensor, z: Tensor, condition: Tensor | None) -> Tensor:
         """Add the latent to the state and run the end block."""
-        hidden = self.project(_nhwc(z))
-        hidden, flat = hidden.view(-1, hidden.shape[-1]), f.view(-1, f.shape[-1])
-        for a in range(0, len(flat), CHUNK):
-            rows = slice(a, a + CHUNK)
-            flat[rows] = self.widen(hidden[rows], add=flat[rows])
+        z, halo = _nhwc(z), self.project.halo
+        for start, stop in _strips(f.shape[1], f.shape[2]):
+            low = max(start - halo, 0)
+            hidden = self.project(z[:, low : stop + halo])[:, start - low : stop - low]
+            for image, part in zip(f, hidden, strict=True):
+                flat, rows = image[start:stop].view(-1, f.shape[-1]), part.reshape(-1, part.shape[-1])
+                for a in range(0, len(flat), CHUNK):
+                    flat[a : a + CHUNK] = self.widen(rows[a : a + CHUNK], add=flat[a : a + CHUNK])
         return self.end(f, condition)
