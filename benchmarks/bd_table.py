@@ -2,7 +2,7 @@
 
     python benchmarks/bd_table.py with anchor=vtm18 dataset=kodak
     python benchmarks/bd_table.py with anchor=jpeg dataset=sample metric=ms_ssim_db
-    python benchmarks/bd_table.py with anchor=vtm18 dataset=kodak method=akima curves=qres3m,webp,qres34m-paper
+    python benchmarks/bd_table.py with anchor=vtm18 dataset=kodak method=akima curves=qres3m_vr,webp,qres34m-paper
 
 Every row prints its common quality range, the points used, the interpolation and a 95 % interval over images.
 """

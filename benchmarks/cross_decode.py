@@ -31,13 +31,13 @@ from core.codec import Image, Method, TesseraError
 from core.registry import discover, make_method
 from experiments.wiring import changed, default_params, experiment, guarded, run, sequence
 
-NAMED = {"smoke": {"method": "qres3m", "dataset": "sample", "limit": 2, "crop": 64, "threads": 1}}
+NAMED = {"smoke": {"method": "qres3m_vr", "dataset": "sample", "limit": 2, "crop": 64, "threads": 1}}
 T = TypeVar("T")
 
 
 def cross_decode_config() -> None:
     """Options (a Sacred config scope: each variable is one)."""
-    method = "qres3m"
+    method = "qres3m_vr"
     params = default_params(method)
     weights = "auto"  # auto, official, ours, or a path
     dataset = "kodak"

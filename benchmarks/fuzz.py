@@ -1,7 +1,7 @@
 """Damaged streams against a decoder: nothing but ``BitstreamError`` may come of them.
 
-    python benchmarks/fuzz.py with method=qres3m mutations=100000
-    python benchmarks/fuzz.py with method=qres3m mutations=100000 weights=PATH     # or weights=fresh: untrained ones
+    python benchmarks/fuzz.py with method=qres3m_vr mutations=100000
+    python benchmarks/fuzz.py with method=qres3m_vr mutations=100000 weights=PATH     # or weights=fresh: untrained ones
     python benchmarks/fuzz.py with method=jpeg mutations=2000
 
 Streams of small parts of photographs are cut, flipped, overwritten, extended, spliced, emptied. A share of those in our
@@ -45,7 +45,7 @@ GOOD = ("refused", "mismatch", "same picture")
 
 def fuzz_config() -> None:
     """Options (a Sacred config scope)."""
-    method = "qres3m"  # whose decoder; params.NAME=VALUE sets its hyper-parameters
+    method = "qres3m_vr"  # whose decoder; params.NAME=VALUE sets its hyper-parameters
     params = default_params(method)
     weights = "auto"  # auto, official, ours, a path, or fresh: untrained ones
     mutations = 100_000

@@ -1,8 +1,8 @@
 """Rate-distortion curves of one or several methods on a data set: cells, a figure per metric, and the numbers.
 
-    python benchmarks/rd_curve.py with method=qres3m                          # embedded images, weights we ship
+    python benchmarks/rd_curve.py with method=qres3m_vr                          # embedded images, weights we ship
     python benchmarks/rd_curve.py with method=qres34m dataset=kodak points=16,64
-    python benchmarks/rd_curve.py with methods=qres3m,jpeg,webp dataset=kodak
+    python benchmarks/rd_curve.py with methods=qres3m_vr,jpeg,webp dataset=kodak
     python benchmarks/rd_curve.py with method=qres34m dataset=kodak device=cuda limit=4 weights=PATH
     python benchmarks/rd_curve.py with smoke                                  # two small images, two points
     python benchmarks/rd_curve.py print_config with method=jpeg params.subsampling=4:4:4
@@ -23,7 +23,7 @@ from experiments.evaluate import evaluate, evaluation_config, say
 from experiments.wiring import experiment, guarded, run, sequence
 
 NAMED: dict[str, dict[str, Any]] = {
-    "smoke": {"methods": "qres3m,jpeg", "dataset": "sample", "limit": 2, "points": None},
+    "smoke": {"methods": "qres3m_vr,jpeg", "dataset": "sample", "limit": 2, "points": None},
     "paper": {"dataset": "kodak", "limit": None, "weights": "official"},
 }
 METRICS = ("psnr", "ms_ssim_db")

@@ -1,9 +1,9 @@
 """How fast codecs are and where the time goes, beside what this machine can do at all, measured in the same run.
 
-    python benchmarks/speed.py with method=qres3m
+    python benchmarks/speed.py with method=qres3m_vr
     python benchmarks/speed.py with method=qres34m weights=PATH                # a 512x768 crop, one CPU thread
     python benchmarks/speed.py with method=qres34m weights=fresh height=2048 width=2048 repeats=1
-    python benchmarks/speed.py with methods=qres3m,jpeg
+    python benchmarks/speed.py with methods=qres3m_vr,jpeg
     python benchmarks/speed.py with method=qres34m device=cuda batches=1,16    # images per second
     python benchmarks/speed.py with smoke
 
@@ -35,13 +35,13 @@ from core.images import open_image, save_image
 from core.registry import discover, make_method
 from experiments.wiring import changed, default_params, experiment, guarded, run, sequence
 
-NAMED = {"smoke": {"method": "qres3m", "weights": "fresh", "height": 64, "width": 64, "repeats": 1}}
+NAMED = {"smoke": {"method": "qres3m_vr", "weights": "fresh", "height": 64, "width": 64, "repeats": 1}}
 CODING = ("encode", "encode_uniform", "finish", "decode", "decode_uniform")
 
 
 def speed_config() -> None:
     """Options (a Sacred config scope: each variable is one)."""
-    method = "qres3m"
+    method = "qres3m_vr"
     methods = None  # several at once (then without params)
     params = default_params(method)
     weights = "auto"  # auto, official, ours, a path, or fresh (untrained: same work, other streams)

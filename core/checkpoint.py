@@ -151,9 +151,10 @@ def sha256(path: Path) -> str:
 
 
 def _entry(method: Method, origin: str) -> dict[str, Any] | None:
-    """The manifest entry for a method at its point; an entry without a point serves them all."""
+    """The manifest entry for a method at its point; one without a point, or without ``params``, serves them all."""
     for entry in manifest():
         same = entry["method"] == method.name and entry["origin"] == origin
+        same = same and all(method.variant.get(name) == value for name, value in entry.get("params", {}).items())
         if same and entry.get("point") in (None, method.point):
             return entry
     return None

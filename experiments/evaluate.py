@@ -34,8 +34,8 @@ class Outcome:
 
 def evaluation_config() -> None:
     """Options of every command that evaluates (a Sacred config scope: each variable is one)."""
-    method = "qres3m"  # what to measure; params.NAME=VALUE sets its hyper-parameters
-    methods = None  # several at once, e.g. qres3m,jpeg,webp (then without params)
+    method = "qres3m_vr"  # what to measure; params.NAME=VALUE sets its hyper-parameters
+    methods = None  # several at once, e.g. qres3m_vr,jpeg,webp (then without params)
     dataset = "sample"  # sample, kodak, clic, cifar10, ..., folder:PATH
     points = None  # settings that move along the curve, e.g. 16,64; default: the method's own
     limit = None  # only the first images

@@ -1,8 +1,8 @@
 """Files to streams and back with any method: ``python -m FAMILY compress`` and ``decompress``.
 
-python -m qres compress with method=qres3m params.lmb=64 input=photo.png output=photo.tsr
-python -m qres compress with method=qres3m input='photos/**/*.jpg' output=streams psnr=True
-python -m qres decompress with method=qres3m input=streams output=decoded
+python -m qres compress with method=qres3m_vr params.lmb=64 input=photo.png output=photo.tsr
+python -m qres compress with method=qres3m_vr input='photos/**/*.jpg' output=streams psnr=True
+python -m qres decompress with method=qres3m_vr input=streams output=decoded
 
 One input that cannot be coded is reported, and the rest goes on. Exit code 0: all done or there already, 1: some
 failed, 2: none succeeded.
@@ -33,7 +33,7 @@ PICTURES = (".png", ".webp")  # what decoded pictures are saved as
 
 def compress_config() -> None:
     """Options of compressing files (a Sacred config scope: each variable is one)."""
-    method = "qres3m"  # params.NAME=VALUE sets its hyper-parameters
+    method = "qres3m_vr"  # params.NAME=VALUE sets its hyper-parameters
     params = default_params(method)
     weights = "auto"  # auto, official, ours, or a path
     device = "cpu"  # or cuda
@@ -46,7 +46,7 @@ def compress_config() -> None:
 
 def decompress_config() -> None:
     """Options of decompressing files (a Sacred config scope: each variable is one)."""
-    method = "qres3m"  # the method, parameters and weights that compressed; others are refused
+    method = "qres3m_vr"  # the method, parameters and weights that compressed; others are refused
     params = default_params(method)
     weights = "auto"
     device = "cpu"

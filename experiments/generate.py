@@ -1,10 +1,10 @@
 """Pictures out of a quantised hierarchical VAE: each command writes one figure and says where.
 
-python -m qres sample with method=qres3m n=4 size=256 temperature=0.7 seed=0 output=sample.png
-python -m qres progressive with method=qres3m input=photo.png output=progressive.png     # and progressive.csv
-python -m qres preview with method=qres3m input=part.tsr output=preview.png              # a file that is cut, too
-python -m qres interpolate with method=qres3m input=a.png,b.png output=interpolate.png
-python -m qres inpaint with method=qres3m input=face.png box=0.4,0.4,0.8,0.8 output=inpaint.png
+python -m qres sample with method=qres3m_vr n=4 size=256 temperature=0.7 seed=0 output=sample.png
+python -m qres progressive with method=qres3m_vr input=photo.png output=progressive.png     # and progressive.csv
+python -m qres preview with method=qres3m_vr input=part.tsr output=preview.png              # a file that is cut, too
+python -m qres interpolate with method=qres3m_vr input=a.png,b.png output=interpolate.png
+python -m qres inpaint with method=qres3m_vr input=face.png box=0.4,0.4,0.8,0.8 output=inpaint.png
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MAX_SIDE = 8192  # pixels of a sample
 
 def sample_config() -> None:
     """Options of drawing pictures from noise (a Sacred config scope: each variable is one)."""
-    method = "qres3m"  # params.NAME=VALUE sets its hyper-parameters
+    method = "qres3m_vr"  # params.NAME=VALUE sets its hyper-parameters
     params = default_params(method)
     weights = "auto"  # auto, official, ours, or a path
     device = "cpu"  # or cuda
@@ -47,7 +47,7 @@ def sample_config() -> None:
 
 def progressive_config() -> None:
     """Options of decoding level by level (a Sacred config scope: each variable is one)."""
-    method = "qres3m"
+    method = "qres3m_vr"
     params = default_params(method)
     weights = "auto"
     device = "cpu"
@@ -59,7 +59,7 @@ def progressive_config() -> None:
 
 def preview_config() -> None:
     """Options of looking at the beginning of a stream (a Sacred config scope: each variable is one)."""
-    method = "qres3m"
+    method = "qres3m_vr"
     params = default_params(method)
     weights = "auto"
     device = "cpu"
@@ -71,7 +71,7 @@ def preview_config() -> None:
 
 def interpolate_config() -> None:
     """Options of blending two pictures (a Sacred config scope: each variable is one)."""
-    method = "qres3m"
+    method = "qres3m_vr"
     params = default_params(method)
     weights = "auto"
     device = "cpu"
@@ -83,7 +83,7 @@ def interpolate_config() -> None:
 
 def inpaint_config() -> None:
     """Options of repainting a box (a Sacred config scope: each variable is one); defaults as published."""
-    method = "qres3m"
+    method = "qres3m_vr"
     params = default_params(method)
     weights = "auto"
     device = "cpu"

@@ -39,12 +39,12 @@ class Task:
 
 BOTH, PAPER = ("quick", "paper"), ("paper",)
 TASKS = (
-    Task("rd_curve", {"method": "qres3m", "dataset": "sample"}, BOTH),
+    Task("rd_curve", {"method": "qres3m_vr", "dataset": "sample"}, BOTH),
     Task("rd_curve", {"methods": STILLS, "dataset": "sample"}, BOTH),
     Task("rd_curve", {"method": "x265", "dataset": "sample"}, BOTH),
     Task("rd_curve", {"method": "vvc", "dataset": "sample"}, PAPER),
     Task("lossless_table", {"dataset": "sample"}, BOTH),
-    Task("rd_curve", {"method": "qres3m", "dataset": "kodak"}, PAPER),
+    Task("rd_curve", {"method": "qres3m_vr", "dataset": "kodak"}, PAPER),
     Task("rd_curve", {"methods": STILLS, "dataset": "kodak"}, PAPER),
     Task("rd_curve", {"method": "x265", "dataset": "kodak"}, PAPER),
     Task("rd_curve", {"method": "vvc", "dataset": "kodak"}, PAPER),

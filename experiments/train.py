@@ -31,7 +31,7 @@ from experiments.wiring import changed, default_params
 
 def train_config() -> None:
     """Options of training (a Sacred config scope: each variable is one)."""
-    method = "qres3m"  # what to train; params.NAME=VALUE sets its hyper-parameters
+    method = "qres3m_vr"  # what to train; params.NAME=VALUE sets its hyper-parameters
     params = default_params(method)
     dataset = "bsds500"  # training images; the splits of evaluation sets are refused
     scales = (1.0, 0.6)  # each image is also used at these sizes
@@ -50,6 +50,7 @@ def train_config() -> None:
     threads = 1  # per process
     folder = None  # default: runs/<method>-<point>-seed<seed>
     init = None  # weights to start from
+    straight_through = False  # QRes-VAE: decode rounded latents in training, instead of noisy ones
     half = False  # store float16
     log_every = 100
     save_every = 500
@@ -99,6 +100,10 @@ def train(config: Mapping[str, Any], run: Any) -> int:
     folder = Path(config["folder"] or f"runs/{method.name}-{method.point}-seed{config['seed']}")
     torch.manual_seed(recipe.seed)
     model = _initial(method, config["init"])
+    if config["straight_through"]:
+        if not hasattr(model, "straight_through"):
+            raise TesseraError(f"straight_through=True is an option of the QRes-VAE methods, not of {method.name}.")
+        model.straight_through = True
     stride = getattr(model, "stride", 1)
     if config["crop"] % stride:
         raise TesseraError(f"crop={config['crop']} must be a multiple of {stride} for {method.name}.")
@@ -140,7 +145,7 @@ def describe(method: Method, recipe: TrainConfig, config: Mapping[str, Any], dat
         "method": method.name,
         "params": dict(method.variant),
         "point": None if method.variable_rate else method.point,
-        "recipe": asdict(recipe) | {k: config[k] for k in ("crop", "turns", "scales", "init")},
+        "recipe": asdict(recipe) | {k: config[k] for k in ("crop", "turns", "scales", "init", "straight_through")},
         "data": dict(data),
         "licence": "MIT (weights made by this project)",
         "paper": method.paper,

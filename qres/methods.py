@@ -13,7 +13,7 @@ from core import checkpoint
 from core.codec import Method
 from core.registry import METHODS
 from qres.codec import QResCodec
-from qres.network import QRES3M, QRES17M, QRES34M, QRES34M_LOSSLESS, Architecture, QResVAE
+from qres.network import QRES3M, QRES3M_VR, QRES17M, QRES34M, QRES34M_LOSSLESS, Architecture, QResVAE
 
 
 class QRes(Method):
@@ -76,16 +76,40 @@ class QRes34MLossless(QRes):
 @METHODS.register("qres3m")
 @dataclass(frozen=True)
 class QRes3M(QRes):
-    """Ours: the same blocks at 3.7 M parameters, one set of weights for every ``lmb`` in ``lmb_range``."""
+    """Ours: the same blocks at a tenth of the parameters; one set of weights for each ``lmb``.
+
+    It also takes the weights of ``qres3m_vr``, at the lambda it is made for: a start for training.
+    """
 
     arch: ClassVar[Architecture] = QRES3M
     trains_on: ClassVar[tuple[str, ...]] = ("bsds500",)
     curve: ClassVar[str | None] = "lmb"
-    points: ClassVar[tuple[float, ...]] = (16, 32, 64, 128, 256, 1024)
+    points: ClassVar[tuple[float, ...]] = (16, 64, 256)
+    lmb: float = 64
+
+    def read_state(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Weights that are conditional on lambda are those of one network per lambda; this takes ours."""
+        if not any(name.startswith("embedding.") for name in state):
+            return state
+        conditional = QResVAE(QRES3M_VR, self.lmb)
+        conditional.load_state_dict(state)
+        return conditional.at_lambda().state_dict()
+
+
+@METHODS.register("qres3m_vr")
+@dataclass(frozen=True)
+class QRes3MVR(QRes):
+    """Ours: qres3m with one set of weights for every ``lmb`` in ``lmb_range``, for squared error or MS-SSIM."""
+
+    arch: ClassVar[Architecture] = QRES3M_VR
+    trains_on: ClassVar[tuple[str, ...]] = ("bsds500",)
+    curve: ClassVar[str | None] = "lmb"
+    points: ClassVar[tuple[float, ...]] = (4, 8, 16, 32, 64, 128, 256, 1024)
     variable_rate: ClassVar[bool] = True
     lmb: float = 64
     lmb_range: tuple[float, float] = (4, 1024)
+    target: str = "mse"  # or ms_ssim: what the weights were trained for
 
     def model(self) -> QResVAE:
         """A fresh conditional network."""
-        return QResVAE(self.arch, self.lmb, self.lmb_range)
+        return QResVAE(self.arch, self.lmb, self.lmb_range, self.target)

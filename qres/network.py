@@ -10,16 +10,20 @@ Coding: s_i = round(posterior_i - mean_i), z_i = s_i + mean_i; s_i is entropy-co
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from pytorch_msssim import ms_ssim
 from torch import Tensor, nn
 
+from core.codec import TesseraError
+from core.registry import unknown
 from core.train import Step
 from qres.blocks import CNX, CNXDown, Gaussian, Latent, up
 
 LN2 = math.log(2)
+MS_SSIM_SCALE = 0.04  # of 1 - MS-SSIM against squared error, so that a lambda buys about the same rate with either
 Layer = tuple[Any, ...]
 
 
@@ -84,7 +88,7 @@ QRES17M = Architecture(
     -0.4356, 3.397893306150187,
 )  # fmt: skip
 # Ours: the same blocks at about a tenth of the parameters and of the work, no stride-64 level, conditional on lambda.
-QRES3M = Architecture(
+QRES3M_VR = Architecture(
     (
         ("patch", 64, 4), *_cnx(64, 7, 2), ("down", 64, 128, 2), *_cnx(128, 5, 3), ("down", 128, 192, 2),
         *_cnx(192, 5, 3), ("down", 192, 192, 2), *_cnx(192, 3, 1),
@@ -95,6 +99,7 @@ QRES3M = Architecture(
     ),
     -0.4546259594901961, 3.67572653978347, embedding=48, gamma=0.1, least=48,
 )  # fmt: skip
+QRES3M = replace(QRES3M_VR, embedding=0)
 
 
 class Encoder(nn.Module):
@@ -163,14 +168,22 @@ class LambdaEmbedding(nn.Module):
 
 
 class QResVAE(nn.Module):
-    """A quantised hierarchical VAE; ``lmb`` weighs distortion (mean squared error of the (-1, 1) image) in the loss.
+    """A quantised hierarchical VAE; ``lmb`` weighs distortion in the loss.
 
-    With ``arch.embedding`` the model serves all lambdas in ``lmb_range``; training draws one per image, log-uniformly.
+    Distortion is the mean squared error of the (-1, 1) image, or with ``target`` ms_ssim 0.04 (1 - MS-SSIM). With
+    ``arch.embedding`` the model serves all lambdas in ``lmb_range``; training draws one per image, log-uniformly.
+    ``straight_through`` trains the decoder on rounded latents (Minnen and Singh, arXiv 2007.08739, section 3.3)
+    where the paper adds uniform noise; the rate is that of the noisy ones in both.
     """
 
-    def __init__(self, arch: Architecture, lmb: float, lmb_range: tuple[float, float] = (4, 2048)) -> None:
+    def __init__(
+        self, arch: Architecture, lmb: float, lmb_range: tuple[float, float] = (4, 2048), target: str = "mse"
+    ) -> None:
         super().__init__()
-        self.arch, self.lmb, self.lmb_range = arch, float(lmb), lmb_range
+        if target not in ("mse", "ms_ssim"):
+            raise unknown("target", target, ("mse", "ms_ssim"))
+        self.arch, self.lmb, self.lmb_range, self.target = arch, float(lmb), lmb_range, target
+        self.straight_through = False
         self.encoder = Encoder(arch)
         self.decoder = Decoder(arch)
         self.embedding = LambdaEmbedding(arch.embedding) if arch.embedding else None
@@ -193,6 +206,20 @@ class QResVAE(nn.Module):
     def stride(self) -> int:
         """The factor between the image and the coarsest latent."""
         return self.arch.stride
+
+    @torch.no_grad()
+    def at_lambda(self) -> QResVAE:
+        """The network for ``lmb`` alone that computes the same: the modulation is folded into the LayerNorms."""
+        made = QResVAE(replace(self.arch, embedding=0), self.lmb, self.lmb_range, self.target)
+        state = self.state_dict()
+        condition = self.condition(torch.tensor([self.lmb]))
+        for name, block in self.named_modules():
+            if isinstance(block, CNX) and block.film is not None:
+                scale, shift = block.film(condition)[0].chunk(2)
+                state[f"{name}.norm.weight"] = block.norm.weight * (1 + scale)
+                state[f"{name}.norm.bias"] = block.norm.bias * (1 + scale) + shift
+        made.load_state_dict({name: state[name] for name in made.state_dict()})
+        return made
 
     # -- the two paths ------------------------------------------------------------------------------------------
 
@@ -238,8 +265,8 @@ class QResVAE(nn.Module):
     def forward(self, images: Tensor, noise: list[Tensor] | None = None) -> Step:
         """The training objective of a batch (B, 3, H, W) in [0, 1] (in eval mode: of the quantised path).
 
-        loss = KL / dims + lmb * MSE(-1..1 scale) in nats per dimension (equation 9 of the paper); ``bits`` are per
-        pixel, ``distortion`` is the MSE on the [0, 1] scale. ``noise`` fixes the uniform noise of each block.
+        loss = KL / dims + lmb * distortion in nats per dimension (equation 9 of the paper); ``bits`` are per
+        pixel, ``distortion`` is the MSE on the [0, 1] scale (or 1 - MS-SSIM). ``noise`` fixes the uniform noise of each block.
         """
         lmb = self.draw_lambda(images)
         condition = self.condition(lmb)
@@ -252,6 +279,8 @@ class QResVAE(nn.Module):
             if self.training:
                 z = mean + (torch.rand_like(mean) - 0.5 if noise is None else noise[i])
                 nats = nats - train_log_likelihood(z - prior.mean, prior.scale, 1.0).sum((1, 2, 3))
+                if self.straight_through:
+                    z = mean + (torch.round(mean - prior.mean) + prior.mean - mean).detach()
             else:
                 symbols = torch.round(mean - prior.mean)
                 z = symbols + prior.mean
@@ -266,11 +295,24 @@ class QResVAE(nn.Module):
             nll = -self.pixel_log_likelihood(last, target).mean((1, 2, 3))
             return Step((kl + nll).mean(), (kl + nll).mean() * 3 / LN2, nll.mean())
         output = last.float()
-        error = ((output - target) ** 2).mean((1, 2, 3))
+        error = self._error(output, target)
         # In the conditional model the losses of different lambdas are brought to one scale, so no rate dominates.
         weight = (lmb / 64) ** -0.4 if self.training and self.embedding is not None else torch.ones_like(lmb)
-        clamped = ((output.clamp(-1, 1) - target) ** 2).mean() / 4
-        return Step((weight * (kl + lmb * error)).mean(), kl.mean() * 3 / LN2, clamped)
+        shown = self._error(output.clamp(-1, 1), target).mean() / (4 if self.target == "mse" else MS_SSIM_SCALE)
+        return Step((weight * (kl + lmb * error)).mean(), kl.mean() * 3 / LN2, shown)
+
+    def _error(self, output: Tensor, target: Tensor) -> Tensor:
+        """The distortion of each image, (B,), of images (B, 3, H, W) in (-1, 1)."""
+        if self.target == "mse":
+            return ((output - target) ** 2).mean((1, 2, 3))
+        if min(target.shape[2:]) <= 160:
+            raise TesseraError(
+                f"MS-SSIM has five scales and needs crops of more than 160 pixels, not {tuple(target.shape[2:])}: "
+                "use crop=192."
+            )
+        with torch.autocast(output.device.type, enabled=False):
+            similarity: Tensor = ms_ssim((output + 1) / 2, (target + 1) / 2, data_range=1.0, size_average=False)
+        return MS_SSIM_SCALE * (1 - similarity)
 
     def pixel_log_likelihood(self, last: Tensor, target: Tensor) -> Tensor:
         """ln P of each pixel (B, 3, H, W) under the lossless model's discretised normal, bins of 1 / 127.5."""

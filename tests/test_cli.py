@@ -53,7 +53,7 @@ def cells(folder: Path = Path("results")) -> list[str]:
         (("method=jpeg", HERE, "device=cuda"), "device=cuda is not available here: use device=cpu"),
         (("method=jpeg", HERE, "device=qpu"), "device=qpu is not available here"),
         (("method=jpeg", HERE, "results=pictures/0.png/x"), "cannot be written"),
-        (("method=qres3m", HERE, "weights=nowhere"), "no weights at nowhere"),
+        (("method=qres3m_vr", HERE, "weights=nowhere"), "no weights at nowhere"),
         (("method=qres17m", HERE, "points=3", "weights=ours"), "train: python -m qres train with method=qres17m"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),

@@ -30,7 +30,7 @@ def weights(tmp_path_factory) -> list[str]:
     for seed in (0, 1):
         torch.manual_seed(seed)
         folder = tmp_path_factory.mktemp(f"weights{seed}")
-        checkpoint.save(folder, METHODS["qres3m"]().model(), {"method": "qres3m"})
+        checkpoint.save(folder, METHODS["qres3m_vr"]().model(), {"method": "qres3m_vr"})
         out.append(str(folder))
     return out
 
@@ -62,8 +62,8 @@ def test_one_file_there_and_back(pictures, weights, tmp_path, capsys):
     assert run("decompress", weights[0], input=str(stream), output=str(decoded), reference=str(original)) == 0
     again = capsys.readouterr().out
     assert said.split(", ")[-1] == again.split(", ")[-1]  # the same PSNR
-    codec = make_method("qres3m").codec(
-        checkpoint.load(METHODS["qres3m"](), checkpoint.find(METHODS["qres3m"](), weights[0]))
+    codec = make_method("qres3m_vr").codec(
+        checkpoint.load(METHODS["qres3m_vr"](), checkpoint.find(METHODS["qres3m_vr"](), weights[0]))
     )
     assert np.array_equal(open_image(decoded), codec.decompress(stream.read_bytes()))
     assert codec.compress(open_image(original)) == stream.read_bytes()
@@ -140,7 +140,7 @@ def test_a_method_without_weights(pictures, tmp_path):
         ({}, "give input=FILE"),
         ({"input": "IN/a.png,IN/c.jpg", "output": "x.tsr"}, "one file for 2 inputs"),
         ({"input": "IN/a.png", "weights": "nowhere"}, "no weights at nowhere"),
-        ({"input": "IN/a.png", "method": "qres3n", "params": {}}, "qres3m"),
+        ({"input": "IN/a.png", "method": "qres3m_vx", "params": {}}, "qres3m_vr"),
         ({"input": "IN/a.png", "device": "cuda:99"}, "device=cuda:99 is not available"),
     ],
 )

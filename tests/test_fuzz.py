@@ -1,4 +1,4 @@
-"""The fuzzer: 2,000 mutations of a fresh qres3m give nothing but refusals, and the fuzzer itself sees bad decoders."""
+"""The fuzzer: 2,000 mutations of a fresh qres3m_vr give nothing but refusals, and the fuzzer itself sees bad decoders."""
 
 from __future__ import annotations
 
@@ -103,9 +103,9 @@ def test_an_interrupted_run_resumes_with_the_same_outcome(tmp_path, monkeypatch)
 
 
 def test_two_thousand_mutations_of_qres3m(tmp_path):
-    made, name = fuzz.make_target(METHODS["qres3m"](lmb=64), "fresh", 20.0)
+    made, name = fuzz.make_target(METHODS["qres3m_vr"](lmb=64), "fresh", 20.0)
     assert name == "fresh" and made.checksums
-    record = fuzz.attack(made, {"mutations": 2000, "seed": 1, "signed": 0.04}, {}, tmp_path / "qres3m.json")
+    record = fuzz.attack(made, {"mutations": 2000, "seed": 1, "signed": 0.04}, {}, tmp_path / "qres3m_vr.json")
     assert record["done"] == 2000 and record["problems"] == 0, record["described"]
     reached = Counter[str]()
     for kind, counts in record["counts"].items():

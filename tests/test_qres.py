@@ -144,11 +144,11 @@ def test_golden_lossless_is_exact():
 @pytest.fixture(scope="module")
 def small() -> QResCodec:
     torch.manual_seed(0)
-    model = METHODS["qres3m"](lmb=64).model()
+    model = METHODS["qres3m_vr"](lmb=64).model()
     for parameter in model.parameters():  # a fresh model codes nothing but zeros
         if parameter.dim() > 1:
             parameter.data.mul_(1.5).add_(torch.randn_like(parameter) * 0.02)
-    return QResCodec(model, "qres3m", b"test")
+    return QResCodec(model, "qres3m_vr", b"test")
 
 
 def picture(height: int, width: int, channels: int = 3) -> np.ndarray:
@@ -167,7 +167,7 @@ def test_any_size(small, shape):
 
 def test_lambda_travels_in_the_stream(small):
     image = picture(64, 64)
-    other = QResCodec(small.model, "qres3m", b"test")
+    other = QResCodec(small.model, "qres3m_vr", b"test")
     other._code = lambda_code(900)
     stream = other.compress(image)
     assert stream != small.compress(image)
@@ -176,7 +176,7 @@ def test_lambda_travels_in_the_stream(small):
 
 def test_another_checkpoint_is_refused(small):
     with pytest.raises(BitstreamError, match="another method or checkpoint"):
-        QResCodec(small.model, "qres3m", b"other").decompress(small.compress(picture(32, 32)))
+        QResCodec(small.model, "qres3m_vr", b"other").decompress(small.compress(picture(32, 32)))
 
 
 def test_a_drifted_decoder_is_noticed(small):

@@ -20,7 +20,7 @@ from qres import preview
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("weights")
-    checkpoint.save(folder, small_model(), {"method": "qres3m"})
+    checkpoint.save(folder, small_model(), {"method": "qres3m_vr"})
     return str(folder)
 
 
@@ -74,7 +74,7 @@ def test_preview_command_takes_a_cut_file(tmp_path, weights, capsys):
         ("sample", {"temperature": "hot"}, "temperature=hot"),
         ("sample", {"output": "x.jpg"}, "must end in .png"),
         ("sample", {"method": "jpeg", "params": {}}, "hierarchy of latents"),
-        ("sample", {"method": "qres3n", "params": {}}, "qres3m"),
+        ("sample", {"method": "qres3n", "params": {}}, "qres3m_vr"),
         ("sample", {"weights": "nowhere"}, "no weights at nowhere"),
         ("progressive", {}, "give input=FILE"),
         ("progressive", {"input": "nowhere.png"}, "nowhere.png is not a file"),

@@ -34,14 +34,14 @@ def golden() -> dict[str, np.ndarray]:
 @cache
 def small_model() -> QResVAE:
     """The golden rule's weights in our own small model: every latent matters."""
-    model = fill(METHODS["qres3m"](lmb=64).model())
+    model = fill(METHODS["qres3m_vr"](lmb=64).model())
     model.decoder.dec_blocks[-1][0].weight.data.mul_(0.15)
     return model
 
 
 @cache
 def small() -> QResCodec:
-    return QResCodec(small_model(), "qres3m", b"test")
+    return QResCodec(small_model(), "qres3m_vr", b"test")
 
 
 def picture(height: int = 96, width: int = 130, channels: int = 3) -> np.ndarray:
@@ -266,7 +266,7 @@ def test_foreign_and_hopeless_streams_are_refused():
         with pytest.raises(BitstreamError, match=sentence):
             preview.preview(codec, data)
     with pytest.raises(BitstreamError, match="another method"):
-        preview.preview(QResCodec(codec.model, "qres3m", b"other"), stream[:100])
+        preview.preview(QResCodec(codec.model, "qres3m_vr", b"other"), stream[:100])
     with pytest.raises(BitstreamError, match="CRC32"):
         preview.progressive(codec, stream[:-3])
     for levels in (-1, 99):

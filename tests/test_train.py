@@ -296,7 +296,7 @@ def test_train_command_resumes_and_its_images_are_not_scored(command, pictures, 
     done = command("qres", "train", "with", "smoke", "steps=3", *where)
     assert done.code == 0 and "step 3 of 3" in done.out and "step 2 of" not in done.out
     meta = json.loads((tmp_path / "run" / "meta.json").read_text())
-    assert meta["id"] != first["id"] and meta["recipe"]["steps"] == 3 and meta["method"] == "qres3m"
+    assert meta["id"] != first["id"] and meta["recipe"]["steps"] == 3 and meta["method"] == "qres3m_vr"
     assert meta["data"]["names"] == ["folder:pictures"] and len(meta["data"]["fingerprints"]) == 3
     lines = (tmp_path / "run" / "train.csv").read_text().splitlines()
     assert lines[0].startswith("step,loss,bits") and [line.partition(",")[0] for line in lines[1:]] == ["1", "2", "3"]
@@ -311,7 +311,7 @@ def test_train_command_resumes_and_its_images_are_not_scored(command, pictures, 
 
     save_image(tmp_path / "fresh" / "new.png", new)
     scored = command("qres", "evaluate", "with", "dataset=folder:fresh", "points=64", "weights=run")
-    assert scored.code == 0 and "qres3m" in scored.out, scored.err
+    assert scored.code == 0 and "qres3m_vr" in scored.out, scored.err
 
 
 def test_a_grey_training_image_is_recognised_too(tmp_path):
@@ -340,7 +340,7 @@ def test_a_grey_training_image_is_recognised_too(tmp_path):
         (("dataset=folder:pictures", "seed=-1"), "seed=-1 must be a whole number, at least 0"),
         (("dataset=folder:pictures", "folder=pictures/0.png/run"), "cannot be written"),
         (("method=jpeg", "dataset=folder:pictures"), "jpeg has nothing to train"),
-        (("method=qres3", "dataset=folder:pictures"), "did you mean qres3m"),
+        (("method=qres3", "dataset=folder:pictures"), "did you mean qres3m_vr"),
         (("dataset=folder:pictures", "device=cuda"), "device=cuda is not available"),
     ],
 )
