@@ -66,39 +66,47 @@ class Tables:
         return starts, self.precision - np.log2(np.concatenate(self.frequencies))
 
 
-def gaussian_tables(scales: ArrayLike, tail_mass: float = 1e-9, precision: int = PRECISION) -> Tables:
-    """Tables of a zero-mean Gaussian integrated over unit bins, one per scale, with an escape symbol.
+def gaussian_tables(
+    scales: ArrayLike, tail_mass: float = 1e-9, precision: int = PRECISION, means: ArrayLike = 0.0
+) -> Tables:
+    """Tables of a Gaussian integrated over unit bins, one per scale, with an escape symbol.
 
-    ``scales`` are standard deviations, (K,), positive. Table i holds -c..c with c = ceil(scale * q), where q leaves
-    ``tail_mass`` outside -q..q of the unit Gaussian. The same integers come out on every machine; results are shared.
+    ``scales`` are standard deviations, (K,), positive; ``means`` are one number or (K,). Table i holds -c..c with
+    c = ceil(scale * q + |mean|), where q leaves ``tail_mass`` outside -q..q of the unit Gaussian. The same integers
+    come out on every machine; results are shared.
     """
     array = np.ascontiguousarray(scales, dtype=np.float64).reshape(-1)
+    centres = np.broadcast_to(np.asarray(means, dtype=np.float64), array.shape)
     if not (np.isfinite(array).all() and (array > 0).all() and array.size and 0 < tail_mass < 1):
         raise ValueError("Gaussian tables need finite positive scales and a tail mass between 0 and 1")
-    return _gaussian_tables(tuple(array.tolist()), tail_mass, precision)
+    if not (np.abs(centres) < _MAX_TABLE // 4).all():
+        raise ValueError("the means of Gaussian tables are finite and small")
+    return _gaussian_tables(tuple(zip(array.tolist(), centres.tolist(), strict=True)), tail_mass, precision)
 
 
 @lru_cache(maxsize=32)
-def _gaussian_tables(scales: tuple[float, ...], tail_mass: float, precision: int) -> Tables:
+def _gaussian_tables(normals: tuple[tuple[float, float], ...], tail_mass: float, precision: int) -> Tables:
     quantile = -NormalDist().inv_cdf(tail_mass / 2)
-    reach = [math.ceil(scale * quantile) for scale in scales]
+    reach = [math.ceil(scale * quantile + abs(mean)) for scale, mean in normals]
     if max(reach) > _MAX_TABLE // 2:
-        raise ValueError(f"a scale of {max(scales)} needs a table of more than {_MAX_TABLE} entries")
-    rows = tuple(_gaussian_row(scale, c, precision) for scale, c in zip(scales, reach, strict=True))
+        raise ValueError(f"a scale of {max(normals)[0]} needs a table of more than {_MAX_TABLE} entries")
+    rows = tuple(_gaussian_row(*normal, c, precision) for normal, c in zip(normals, reach, strict=True))
     offsets = -np.array(reach, dtype=np.int64)
     for array in (*rows, offsets):
         array.setflags(write=False)  # the result is shared by everyone who asks for it
     return Tables(rows, offsets, precision, escape=True)
 
 
-def _gaussian_row(scale: float, c: int, precision: int) -> Ints:
+def _gaussian_row(scale: float, mean: float, c: int, precision: int) -> Ints:
     """Frequencies of -c..c and the escape; rounding is settled on the mode, where it is relatively smallest."""
-    tails = np.array([math.erfc((j + 0.5) / (scale * math.sqrt(2))) for j in range(c + 1)])  # P(|x| > j + 1/2)
-    side = -np.diff(tails) / 2  # (c,) P(1), .., P(c)
-    masses = np.concatenate([side[::-1], [1 - tails[0]], side, tails[-1:]])
+    width = scale * math.sqrt(2)
+    above = np.array([math.erfc((j + 0.5 - mean) / width) for j in range(c + 1)]) / 2  # P(x > j + 1/2)
+    below = np.array([math.erfc((j + 0.5 + mean) / width) for j in range(c + 1)]) / 2  # P(x < -j - 1/2)
+    masses = np.concatenate([np.diff(below[::-1]), [1 - above[0] - below[0]], -np.diff(above), above[-1:] + below[-1:]])
     row: Ints = np.maximum(np.rint(masses * 2.0**precision), 1).astype(np.int64)
-    row[c] += (1 << precision) - row.sum()
-    if row[c] < 1:
+    mode = int(row[:-1].argmax())
+    row[mode] += (1 << precision) - row.sum()
+    if row[mode] < 1:
         raise ValueError(f"a precision of {precision} bits is too low for a table of {len(row)} entries")
     return row
 

@@ -3,6 +3,7 @@
 python -m qres sample with method=qres3m_vr n=4 size=256 temperature=0.7 seed=0 output=sample.png
 python -m qres progressive with method=qres3m_vr input=photo.png output=progressive.png     # and progressive.csv
 python -m qres preview with method=qres3m_vr input=part.tsr output=preview.png              # a file that is cut, too
+python -m qres bits with method=qres3m_vr input=photo.png output=bits.png                   # and bits.csv
 python -m qres interpolate with method=qres3m_vr input=a.png,b.png output=interpolate.png
 python -m qres inpaint with method=qres3m_vr input=face.png box=0.4,0.4,0.8,0.8 output=inpaint.png
 """
@@ -15,7 +16,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from matplotlib import colormaps
+from numpy.typing import NDArray
 
 from benchmarks.metrics import METRICS
 from core.bitstream import BitstreamError
@@ -25,6 +29,7 @@ from core.registry import METHODS
 from experiments.files import STREAM, open_codec, read
 from experiments.wiring import default_params, sequence
 from qres import generate, preview
+from qres.bits import levels
 from qres.codec import QResCodec
 
 MAX_SIDE = 8192  # pixels of a sample
@@ -66,6 +71,17 @@ def preview_config() -> None:
     input = None  # a .tsr file, whole or cut anywhere
     levels = None  # of a whole file: use only the first latent blocks
     output = "preview.png"
+    results = "results"
+
+
+def bits_config() -> None:
+    """Options of a map of the bits of each level (a Sacred config scope: each variable is one)."""
+    method = "qres3m_vr"
+    params = default_params(method)
+    weights = "auto"
+    device = "cpu"
+    input = None  # a picture
+    output = "bits.png"  # the numbers go beside it, as .csv
     results = "results"
 
 
@@ -127,7 +143,8 @@ def progressive(config: Mapping[str, Any], run: Any) -> int:
         rows.append((view.levels, f"{view.bits:.1f}", view.bytes or "", f"{bpp:.5f}", f"{quality:.4f}"))
         captions.append(f"{view.levels} levels, {bpp:.3f} bpp, {quality:.2f} dB")
     table = output.with_suffix(".csv")
-    _table(table, rows, "psnr" if original is not None else "psnr_to_last")
+    quality_name = "psnr" if original is not None else "psnr_to_last"
+    _table(table, ("levels", "estimate_bits", "bytes", "bpp", quality_name), rows)
     images = [view.image for view in views] + ([] if original is None else [original])
     figure = generate.grid(images, [*captions, "original"])
     return _save(config, figure, f"{len(views)} levels of {path.name} ({method.name}), numbers in {table}")
@@ -145,6 +162,27 @@ def preview_command(config: Mapping[str, Any], run: Any) -> int:
         return _save(config, image, f"{levels} levels of {path.name}")
     view = _at(path, lambda: preview.preview(codec, data))
     return _save(config, view.image, f"{view.levels} whole levels in {len(data)} bytes of {path.name}")
+
+
+def bits(config: Mapping[str, Any], run: Any) -> int:
+    """Draw where the bits of a picture go, one map for each latent block and one for all."""
+    path, output = _input(config), _output(config)
+    image = open_image(path)
+    method, codec = _open(config)
+    parts = levels(codec.model, image)
+    height, width = image.shape[:2]
+    total, pixels = sum(part.total for part in parts), height * width
+    maps = {part.name: part.per_pixel(height, width) for part in parts}
+    pictures, captions = [image, _heat(sum(maps.values()))], ["original", f"all: {total / pixels:.3f} bpp"]
+    rows = []
+    for part in parts:
+        rows.append((part.name, part.stride, part.channels, f"{part.total:.1f}", f"{part.total / total:.4f}"))
+        pictures.append(_heat(maps[part.name]))
+        captions.append(f"{part.name}, stride {part.stride}: {part.total / pixels:.4f} bpp ({part.total / total:.1%})")
+    table = output.with_suffix(".csv")
+    _table(table, ("block", "stride", "channels", "estimate_bits", "share"), rows)
+    what = f"{total:.0f} bits of {path.name} ({method.name}), numbers in {table}; brightest: the most of each map"
+    return _save(config, generate.grid(pictures, captions), what)
 
 
 def interpolate(config: Mapping[str, Any], run: Any) -> int:
@@ -175,6 +213,7 @@ def inpaint(config: Mapping[str, Any], run: Any) -> int:
 COMMANDS: dict[str, tuple[Callable[[], None], Callable[..., int], None]] = {
     "sample": (sample_config, sample, None),
     "progressive": (progressive_config, progressive, None),
+    "bits": (bits_config, bits, None),
     "preview": (preview_config, preview_command, None),
     "interpolate": (interpolate_config, interpolate, None),
     "inpaint": (inpaint_config, inpaint, None),
@@ -251,11 +290,17 @@ def _psnr(reference: Image, image: Image) -> float:
     return float(METRICS["psnr"].function(reference, image))
 
 
-def _table(path: Path, rows: list[tuple[Any, ...]], quality: str) -> None:
+def _heat(values: NDArray[np.float64]) -> Image:
+    """Non-negative values (H, W) in the colours of viridis, from 0 to their largest."""
+    scaled = values / max(values.max(), 1e-12)
+    return np.rint(255 * colormaps["viridis"](scaled)[..., :3]).astype(np.uint8)
+
+
+def _table(path: Path, head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", newline="") as file:
-            csv.writer(file).writerows([("levels", "estimate_bits", "bytes", "bpp", quality), *rows])
+            csv.writer(file).writerows([head, *rows])
     except OSError as error:
         raise TesseraError(f"{path} cannot be written ({error.strerror or error}): choose another output.") from None
 

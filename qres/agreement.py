@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 from core.bitstream import BitstreamError, SymbolCheck
 from core.codec import TesseraError
 from core.entropy import Decoder, Encoder, Tables, categorical_table, finite_symbols
+from qres.correction import Correction
 
 PORTABLE, PLAIN = 0, 1
 CROWDED = 1023  # in place of a nudge of 0 to 1022 steps: the parts of the group have their own
-BAND = 2**20  # symbols of one call of the coder, which bounds its memory
+BAND = 2**18  # symbols of one call of the coder, which bounds its memory
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
@@ -128,6 +129,12 @@ class Writer:
         self._encoder.encode(values, self.cells(numbers, grid), tables)
         self._check.update(values)
 
+    def channels(self, symbols: NDArray[Any], numbers: Floats, grid: Grid, correction: Correction, size: int) -> None:
+        """Write the symbols of channels of ``size`` each, with corrected tables."""
+        values = finite_symbols(symbols)
+        correction.write(self._encoder, values, self.cells(numbers, grid), size)
+        self._check.update(values)
+
     def finish(self) -> tuple[bytes, int]:
         """The payload and the check."""
         return self._encoder.finish(), self._check.digest()
@@ -162,6 +169,12 @@ class Reader:
         self._check.update(values)
         return values
 
+    def channels(self, numbers: Floats, grid: Grid, correction: Correction, size: int) -> NDArray[np.int32]:
+        """The symbols (n,) of channels of ``size`` each."""
+        values = correction.read(self._decoder, self.cells(numbers, grid), size)
+        self._check.update(values)
+        return values
+
     def finish(self, check: int) -> None:
         """Raise ``DecodeMismatch`` unless the decoder found what the encoder wrote and noted."""
         self._check.verify(check)
@@ -176,6 +189,8 @@ def _unmoved(numbers: Floats, grid: Grid) -> tuple[Ints, Ints]:
     return np.zeros(grid.groups(len(numbers)), dtype=np.int64), np.zeros((0, grid.parts), dtype=np.int64)
 
 
-def bands(count: int) -> Iterator[slice]:
-    """Slices of at most ``BAND`` of ``count`` symbols."""
-    return (slice(a, min(a + BAND, count)) for a in range(0, count, BAND))
+def bands(count: int, size: int = 1) -> Iterator[slice]:
+    """Slices of ``count`` symbols in channels of ``size``: as many channels as ``BAND`` holds, or parts of one."""
+    step = BAND // size * size
+    starts = range(0, count, step) if step else (a + b for a in range(0, count, size) for b in range(0, size, BAND))
+    return (slice(a, min(a + step, count) if step else min(a + BAND, a // size * size + size)) for a in starts)

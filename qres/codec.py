@@ -19,11 +19,12 @@ from torch import Tensor
 from core import bitstream
 from core.bitstream import BitstreamError, Stream
 from core.codec import Image, TesseraError
-from core.entropy import Tables, gaussian_tables
+from core.entropy import gaussian_tables
 from core.images import as_rgb, check_image, crop, pad
 from qres import agreement, inference
 from qres.agreement import Grid, Reader, Writer, bands
 from qres.blocks import Gaussian, Latent
+from qres.correction import Correction
 from qres.network import QResVAE, code_log_likelihood
 
 _LMB_STEPS = 4096  # a conditional model's lambda travels as round(4096 log2(lambda)) in two bytes
@@ -40,9 +41,9 @@ PIXEL_SCALES = _log_grid(0.11, 64, 48)  # the lossless model's, in grey levels
 PIXEL_MEANS = Grid(0, 1, 256, steps=128, parts=2)  # grey levels; they may differ by 1 / 256
 
 
-def tables(grid: Grid) -> Tables:
-    """Normal distributions of the scales in the middle of a logarithmic grid's cells."""
-    return gaussian_tables(np.exp(grid.start + grid.width * np.arange(grid.cells)))
+def scales(grid: Grid) -> np.ndarray:
+    """The standard deviations in the middle of a logarithmic grid's cells, float64 (cells,)."""
+    return np.exp(grid.start + grid.width * np.arange(grid.cells))
 
 
 def lambda_code(lmb: float) -> int:
@@ -64,8 +65,8 @@ class QResCodec:
         self.model, self.portable = model.eval(), portable
         self.device = next(model.parameters()).device
         self.network = inference.Network(model) if inference.available(model) else model
-        self.tables = tables(SCALES)
-        self.pixel_tables = tables(PIXEL_SCALES) if model.out_net is not None else None
+        self.correction = Correction(scales(SCALES))
+        self.pixel_tables = gaussian_tables(scales(PIXEL_SCALES)) if model.out_net is not None else None
         self.fingerprint = bitstream.fingerprint(name, digest)
         kinds = [layer[0] for layer in (*model.arch.decoder, ("end",))]
         latents = [after for kind, after in itertools.pairwise(kinds) if kind == "latent"]
@@ -90,10 +91,11 @@ class QResCodec:
         def encode(i: int, block: Latent, f: Tensor, prior: Gaussian) -> Tensor:
             e = features.pop(f.shape[2]) if i in self._level_ends else features[f.shape[2]]  # memory of large images
             symbols = torch.round(block.infer(f, e) - prior.mean)
+            size = prior.mean[0, 0].numel()
             del e
             for writer, values, scale in zip(writers, _rows(symbols), _rows(torch.log(prior.scale)), strict=True):
-                for band in bands(len(values)):
-                    writer.symbols(values[band], scale[band], SCALES, self.tables)
+                for band in bands(len(values), size):
+                    writer.channels(values[band], scale[band], SCALES, self.correction, size)
             return symbols + prior.mean
 
         with _full_precision(self.device):
@@ -118,9 +120,10 @@ class QResCodec:
 
         def decode(i: int, block: Latent, f: Tensor, prior: Gaussian) -> Tensor:
             symbols = np.empty((len(readers), prior.mean[0].numel()), dtype=np.float32)
+            size = prior.mean[0, 0].numel()
             for reader, values, scale in zip(readers, symbols, _rows(torch.log(prior.scale)), strict=True):
-                for band in bands(len(values)):
-                    values[band] = reader.symbols(scale[band], SCALES, self.tables)
+                for band in bands(len(values), size):
+                    values[band] = reader.channels(scale[band], SCALES, self.correction, size)
             found = torch.from_numpy(symbols).view(prior.mean.shape)
             return torch.empty_like(prior.mean).copy_(found) + prior.mean  # in the encoder's memory layout
 

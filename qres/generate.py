@@ -49,7 +49,7 @@ class Latents:
 @torch.inference_mode()
 def latents(model: QResVAE, images: Tensor, lmb: float | None = None) -> Latents:
     """What the codec would transmit of images (B, 3, H, W) in [0, 1], at ``lmb`` (default: the model's)."""
-    stride, condition = model.arch.stride, _condition(model, lmb)
+    stride, condition = model.arch.stride, lambda_condition(model, lmb)
     if images.dim() != 4 or images.shape[1] != 3 or images.shape[2] % stride or images.shape[3] % stride:
         raise TesseraError(f"latents need images (B, 3, H, W), sides multiples of {stride}, not {tuple(images.shape)}.")
     features, z, bits = model.features(images, condition), [], []
@@ -101,11 +101,12 @@ def sample(
         z[..., rows, columns] = _draw(prior, temperature, generator)[..., rows, columns]
         return z
 
-    last = model.top_down(shape, visit, _condition(model, lmb) if condition is None else condition)
+    last = model.top_down(shape, visit, lambda_condition(model, lmb) if condition is None else condition)
     return _output(model, last, temperature, generator)
 
 
-def _condition(model: QResVAE, lmb: float | None) -> Tensor | None:
+def lambda_condition(model: QResVAE, lmb: float | None) -> Tensor | None:
+    """What the model makes of ``lmb`` (default: its own), None for a model of one rate."""
     device = next(model.parameters()).device
     return model.condition(torch.tensor([model.lmb if lmb is None else float(lmb)], device=device))
 

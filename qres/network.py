@@ -266,7 +266,7 @@ class QResVAE(nn.Module):
         """The training objective of a batch (B, 3, H, W) in [0, 1] (in eval mode: of the quantised path).
 
         loss = KL / dims + lmb * distortion in nats per dimension (equation 9 of the paper); ``bits`` are per
-        pixel, ``distortion`` is the MSE on the [0, 1] scale (or 1 - MS-SSIM). ``noise`` fixes the uniform noise of each block.
+        pixel, ``distortion`` is the MSE on the [0, 1] scale (or 1 - MS-SSIM). ``noise`` fixes the noise of each block.
         """
         lmb = self.draw_lambda(images)
         condition = self.condition(lmb)

@@ -1,4 +1,4 @@
-"""The fuzzer: 2,000 mutations of a fresh qres3m_vr give nothing but refusals, and the fuzzer itself sees bad decoders."""
+"""The fuzzer: 2,000 mutations of a fresh qres3m_vr give nothing but refusals, and it sees bad decoders itself."""
 
 from __future__ import annotations
 

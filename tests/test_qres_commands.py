@@ -36,6 +36,7 @@ def test_commands_write_figures(tmp_path, weights, capsys):
         "sample": {"n": 2, "size": 40, "height": 30},
         "progressive": {"input": str(image)},
         "interpolate": {"input": f"{image},{other}", "steps": 3},
+        "bits": {"input": str(image)},
         "inpaint": {"input": str(image), "box": "0.2,0.2,0.6,0.6", "steps": 1, "n": 1},
     }
     for name, values in options.items():

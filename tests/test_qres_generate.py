@@ -15,7 +15,7 @@ from core.bitstream import BitstreamError
 from core.codec import TesseraError
 from core.images import open_image
 from core.registry import METHODS, discover
-from qres import generate, preview
+from qres import bits, generate, preview
 from qres.codec import QResCodec
 from qres.network import QRES34M, QRES34M_LOSSLESS, QResVAE
 
@@ -283,3 +283,25 @@ def test_previews_of_the_lossless_model_end_with_its_pixels():
     assert not np.array_equal(views[-2].image, image)
     cut = preview.preview(codec, stream[:-50])
     assert np.array_equal(cut.image, views[-2].image)
+
+
+# -- bits -----------------------------------------------------------------------------------------------------------
+
+
+def test_bits_of_the_levels_are_the_estimate_of_the_codec():
+    image = picture(70, 100)
+    parts = bits.levels(small_model(), image)
+    assert [part.stride for part in parts] == [32, 16, 16, 8, 8, 4, 4]
+    assert [part.bits.shape for part in parts[::3]] == [(3, 4), (12, 16), (24, 32)]
+    assert sum(part.total for part in parts) == pytest.approx(small().bits(image), rel=1e-5)
+    whole = parts[-1].per_pixel(96, 128)
+    assert whole.sum() == pytest.approx(parts[-1].total)
+    assert parts[-1].per_pixel(70, 100).shape == (70, 100)
+
+
+def test_bits_of_the_lossless_model_include_its_pixels_but_no_padding():
+    model = fill(QResVAE(QRES34M_LOSSLESS, lmb=1))
+    image = picture(40, 50)
+    parts = bits.levels(model, image)
+    assert parts[-1].name == "pixels" and parts[-1].bits.shape == (40, 50)
+    assert sum(part.total for part in parts) == pytest.approx(QResCodec(model, "x", b"x").bits(image), rel=1e-5)

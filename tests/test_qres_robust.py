@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 
@@ -12,13 +13,16 @@ from golden_qres import fill
 
 from core.bitstream import BitstreamError, DecodeMismatch
 from core.codec import TesseraError
+from core.entropy import Decoder, Encoder, gaussian_tables, ideal_bits
 from qres import agreement, inference
-from qres.agreement import CROWDED, PLAIN, Grid, Reader, Writer
-from qres.codec import PIXEL_MEANS, PIXEL_SCALES, SCALES, QResCodec, tables
-from qres.network import QRES3M, QRES34M_LOSSLESS, QResVAE
+from qres.agreement import BAND, CROWDED, PLAIN, Grid, Reader, Writer
+from qres.codec import PIXEL_MEANS, PIXEL_SCALES, SCALES, QResCodec, scales
+from qres.correction import Correction
+from qres.network import QRES3M_VR, QRES34M_LOSSLESS, QResVAE
 
 pytestmark = pytest.mark.filterwarnings("ignore:TF32 acceleration")
 GRIDS = (SCALES, PIXEL_SCALES, PIXEL_MEANS)
+CORRECTION = Correction(scales(SCALES))
 
 
 def numbers(grid: Grid, count: int, seed: int = 0) -> np.ndarray:
@@ -62,15 +66,15 @@ def test_evenly_spread_numbers_leave_no_nudge_for_their_group_but_one_for_each_p
 
 @pytest.mark.parametrize("count", [1, 100, 30_000])
 def test_reader_mirrors_writer(count):
-    scales = numbers(SCALES, count)
-    symbols = np.rint(np.random.default_rng(1).normal(0, np.exp(scales.clip(-2, 4))))
+    logs = numbers(SCALES, count)
+    symbols = np.rint(np.random.default_rng(1).normal(0, np.exp(logs.clip(-2, 4))))
     writer = Writer()
-    writer.symbols(symbols, scales, SCALES, tables(SCALES))
+    writer.channels(symbols, logs, SCALES, CORRECTION, 70)
     writer.note(np.arange(3))
     payload, check = writer.finish()
     reader = Reader(payload)
-    shifted = scales + 0.9 * SCALES.tolerance
-    assert np.array_equal(reader.symbols(shifted, SCALES, tables(SCALES)), symbols)
+    shifted = logs + 0.9 * SCALES.tolerance
+    assert np.array_equal(reader.channels(shifted, SCALES, CORRECTION, 70), symbols)
     reader.note(np.arange(3))
     reader.finish(check)
     reader.note(np.arange(1))
@@ -89,7 +93,7 @@ def test_numbers_that_are_not_finite_are_refused():
 @pytest.fixture(scope="module")
 def model() -> QResVAE:
     torch.manual_seed(0)
-    made = QResVAE(QRES3M, 64)
+    made = QResVAE(QRES3M_VR, 64)
     for parameter in made.parameters():  # a fresh model codes nothing but zeros
         if parameter.dim() > 1:
             parameter.data.mul_(1.5).add_(torch.randn_like(parameter) * 0.02)
@@ -189,13 +193,16 @@ def test_a_wrong_pixel_mean_is_noticed():
     """Means on the wrong side of a border give wrong pixels without disturbing the symbols: the check covers pixels."""
     writer, pixels = Writer(PLAIN), np.array([7, 7])
     writer.symbols(
-        pixels - writer.cells(np.array([6.49, 7.2]), PIXEL_MEANS), np.zeros(2), PIXEL_SCALES, tables(PIXEL_SCALES)
+        pixels - writer.cells(np.array([6.49, 7.2]), PIXEL_MEANS),
+        np.zeros(2),
+        PIXEL_SCALES,
+        gaussian_tables(scales(PIXEL_SCALES)),
     )
     writer.note(pixels)
     payload, check = writer.finish()
     reader = Reader(payload)
     means = reader.cells(np.array([6.51, 7.2]), PIXEL_MEANS)
-    reader.note(means + reader.symbols(np.zeros(2), PIXEL_SCALES, tables(PIXEL_SCALES)))
+    reader.note(means + reader.symbols(np.zeros(2), PIXEL_SCALES, gaussian_tables(scales(PIXEL_SCALES))))
     with pytest.raises(DecodeMismatch):
         reader.finish(check)
 
@@ -258,8 +265,8 @@ PEAK = """
 import numpy as np, resource, torch
 torch.set_num_threads(1)
 from qres.codec import QResCodec
-from qres.network import QRES3M, QResVAE
-codec = QResCodec(QResVAE(QRES3M, 64), "model", b"test")
+from qres.network import QRES3M_VR, QResVAE
+codec = QResCodec(QResVAE(QRES3M_VR, 64), "model", b"test")
 image = np.random.default_rng(0).integers(0, 256, ({side}, {side}, 3), dtype=np.uint8)
 assert codec.decompress(codec.compress(image)).shape == image.shape
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
@@ -277,7 +284,39 @@ def test_memory_of_a_large_image_is_bounded():
     assert small + 4 * (large - small) < 3000
 
 
-def test_bands_cover_everything():
-    cuts = list(agreement.bands(2 * agreement.BAND + 5))
-    assert [cut.stop - cut.start for cut in cuts] == [agreement.BAND, agreement.BAND, 5]
-    assert list(agreement.bands(0)) == []
+@pytest.mark.parametrize(("count", "size"), [(0, 1), (2 * BAND + 5, 1), (3 * (BAND + 7), BAND + 7), (30_000, 100)])
+def test_bands_cover_everything_and_split_no_channel_without_need(count, size):
+    cuts = list(agreement.bands(count, size))
+    assert [i for cut in cuts for i in (cut.start, cut.stop)] == [
+        i for a, b in itertools.pairwise([0, *(cut.stop for cut in cuts)]) for i in (a, b)
+    ]
+    assert all(cut.stop - cut.start <= BAND for cut in cuts) and (cuts[-1].stop if cuts else 0) == count
+    assert all(cut.start // size == (cut.stop - 1) // size or cut.start % size == 0 for cut in cuts)
+
+
+# -- corrections ----------------------------------------------------------------------------------------------------
+
+
+def coded(symbols: np.ndarray, cells: np.ndarray, correction: Correction) -> int:
+    encoder = Encoder()
+    correction.write(encoder, symbols, cells, 4000)
+    payload = encoder.finish()
+    assert np.array_equal(correction.read(Decoder(payload), cells, 4000), symbols)
+    return len(payload)
+
+
+def test_corrections_save_what_a_wrong_prior_costs_and_cost_nothing_when_it_is_right():
+    rng, cells = np.random.default_rng(5), np.repeat([10, 20, 30], 4000)
+    sigma = scales(SCALES)[cells]
+    tables = gaussian_tables(scales(SCALES))
+    right = np.rint(rng.normal(0, sigma)).astype(int)
+    assert coded(right, cells, CORRECTION) <= ideal_bits(right, cells, tables) / 8 + 2
+    moved = np.rint(rng.normal(0.4, sigma * 1.15**3)).astype(int)
+    cost = ideal_bits(moved, cells, tables) / 8
+    best = ideal_bits(moved, cells + 3, gaussian_tables(scales(SCALES), means=0.4)) / 8
+    assert best - 5 < coded(moved, cells, CORRECTION) < best + 25 < cost
+
+
+def test_corrections_take_symbols_far_outside_their_tables():
+    symbols, cells = np.array([0, 3, -(10**6), 40]), np.array([0, 0, 0, 47])
+    assert coded(symbols, cells, CORRECTION) < 30

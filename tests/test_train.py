@@ -340,7 +340,7 @@ def test_a_grey_training_image_is_recognised_too(tmp_path):
         (("dataset=folder:pictures", "seed=-1"), "seed=-1 must be a whole number, at least 0"),
         (("dataset=folder:pictures", "folder=pictures/0.png/run"), "cannot be written"),
         (("method=jpeg", "dataset=folder:pictures"), "jpeg has nothing to train"),
-        (("method=qres3", "dataset=folder:pictures"), "did you mean qres3m_vr"),
+        (("method=qres3m_v", "dataset=folder:pictures"), "did you mean qres3m_vr"),
         (("dataset=folder:pictures", "device=cuda"), "device=cuda is not available"),
     ],
 )

@@ -1,0 +1,118 @@
+"""The file format of the authors' code, written for comparison of sizes; nothing here reads such files.
+
+Twelve rANS streams (one for each latent block) under 64 tables of 16 bits, in a pickled list. What this
+follows is github.com/duanzhiihao/lossy-vae with compressai 1.2.8; strings are equal to the official ones byte for byte.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from core.codec import Image
+from qres.blocks import Gaussian, Latent
+from qres.generate import lambda_condition, to_tensor
+from qres.network import QResVAE
+
+SCALES = torch.linspace(math.log(0.1), math.log(20), 64).exp()
+PRECISION, LOWER = 16, 1 << 31  # bits of a table; the least state of the coder
+TAILS = 6.109410204869  # standard deviations beyond which 1e-9 of a normal's mass lies
+
+Operation = tuple[int, int, int]  # start, frequency, bits
+
+
+@cache
+def cdf_tables() -> tuple[NDArray[np.int64], ...]:
+    """The cumulative frequencies of each scale, for symbols -c..c and the escape: 2 c + 3 integers from 0 to 65536."""
+    return tuple(_cdf(float(scale)) for scale in SCALES)
+
+
+def _cdf(scale: float) -> NDArray[np.int64]:
+    reach = math.ceil(scale * TAILS)
+    v = torch.arange(-reach, reach + 1, dtype=torch.float32).abs()
+    mass = _below((0.5 - v) / scale) - _below((-0.5 - v) / scale)
+    tail = 2 * _below(torch.tensor([-0.5 - reach], dtype=torch.float32) / scale)
+    scaled = torch.cat([mass, tail]).double().numpy() * 2**PRECISION
+    counts = np.floor(scaled + 0.5).astype(np.int64)
+    counts = (counts << PRECISION) // counts.sum()
+    cdf = np.concatenate([[0], np.cumsum(counts)])
+    cdf[-1] = 1 << PRECISION
+    return _without_zeros(cdf)
+
+
+def _below(t: Tensor) -> Tensor:
+    return 0.5 * torch.erfc(-t / math.sqrt(2))
+
+
+def _without_zeros(cdf: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Every symbol of frequency 0 takes 1 from the least frequent symbol that has more than 1."""
+    for i in range(len(cdf) - 1):
+        if cdf[i + 1] == cdf[i]:
+            frequency = np.diff(cdf)
+            giver = int(np.argmin(np.where(frequency > 1, frequency, 1 << 30)))
+            if giver < i:
+                cdf[giver + 1 : i + 1] -= 1
+            else:
+                cdf[i + 1 : giver + 1] += 1
+    return cdf
+
+
+def string(symbols: NDArray[np.int64], scales: NDArray[np.float32]) -> bytes:
+    """One block's integers under its scales, both flat in the order channel, row, column."""
+    index = torch.bucketize(torch.from_numpy(scales).clamp_min(0.11), SCALES[:-1]).numpy()
+    return rans([op for s, i in zip(symbols.tolist(), index.tolist(), strict=True) for op in _operations(s, i)])
+
+
+def _operations(symbol: int, index: int) -> list[Operation]:
+    cdf = _lists()[index]
+    count = len(cdf) - 2  # symbols besides the escape
+    v = symbol + count // 2
+    if 0 <= v < count:
+        return [(cdf[v], cdf[v + 1] - cdf[v], PRECISION)]
+    raw = -2 * v - 1 if v < 0 else 2 * (v - count)
+    digits = [raw >> shift & 15 for shift in range(0, max(raw.bit_length(), 1), 4)] if raw else []
+    length = [15] * (len(digits) // 15) + [len(digits) % 15]
+    escape = (cdf[count], cdf[count + 1] - cdf[count], PRECISION)
+    return [escape, *((digit, 1, 4) for digit in length + digits)]
+
+
+@cache
+def _lists() -> tuple[list[int], ...]:
+    return tuple(cdf.tolist() for cdf in cdf_tables())
+
+
+def rans(operations: Sequence[Operation]) -> bytes:
+    """The 64-bit range asymmetric numeral system with 32-bit words: operations in the order they will be decoded."""
+    state, words = LOWER, []
+    for start, frequency, bits in reversed(operations):
+        if state >= (LOWER >> bits << 32) * frequency:
+            words.append(state & 0xFFFFFFFF)
+            state >>= 32
+        state = ((state // frequency) << bits) + state % frequency + start
+    words += [state >> 32, state & 0xFFFFFFFF]
+    return np.array(words[::-1], dtype="<u4").tobytes()
+
+
+@torch.inference_mode()
+def file(model: QResVAE, image: Image) -> bytes:
+    """The file of a uint8 image (H, W, 3): streams, shape and size in a pickled list, as published."""
+    x, condition, strings = to_tensor(model, image), lambda_condition(model, None), []
+    features = model.features(x, condition)
+
+    def visit(i: int, block: Latent, f: Tensor, prior: Gaussian) -> Tensor:
+        symbols = torch.round(block.infer(f, features[f.shape[2]]) - prior.mean)
+        flat = symbols.flatten().to(torch.int64).cpu().numpy()
+        strings.append([string(flat, prior.scale.flatten().cpu().numpy())])
+        return symbols + prior.mean
+
+    shape = (1, x.shape[2] // model.stride, x.shape[3] // model.stride)
+    model.top_down(shape, visit, condition)
+    state = (1, model.arch.top_width, *shape[1:])
+    return pickle.dumps([*strings, state, image.shape[:2]], protocol=4)
