@@ -99,7 +99,8 @@ def train(config: Mapping[str, Any], run: Any) -> int:
     recipe = _recipe(config)
     folder = Path(config["folder"] or f"runs/{method.name}-{method.point}-seed{config['seed']}")
     torch.manual_seed(recipe.seed)
-    model = _initial(method, config["init"])
+    start = None if config["init"] is None else checkpoint.find(method, config["init"])
+    model = _initial(method, start)
     if config["straight_through"]:
         if not hasattr(model, "straight_through"):
             raise TesseraError(f"straight_through=True is an option of the QRes-VAE methods, not of {method.name}.")
@@ -117,7 +118,7 @@ def train(config: Mapping[str, Any], run: Any) -> int:
         if parallel.is_main():
             if isinstance(trained, CountsCodes):
                 trained.calibrate(images)
-            meta = describe(method, recipe, config, data)
+            meta = describe(method, recipe, {**config, "init": start and start.id}, data)
             weights = checkpoint.save(folder, trained, meta, half=config["half"])
             print(f"{weights.id}: {weights.path} ({weights.meta['bytes'] / 1e6:.1f} MB)")
             if (folder / "train.csv").exists():
@@ -164,9 +165,8 @@ def _recipe(config: Mapping[str, Any]) -> TrainConfig:
     return TrainConfig(device=device, **{name: config[name] for name in names})
 
 
-def _initial(method: Method, init: str | None) -> torch.nn.Module:
-    weights = None if init is None else checkpoint.find(method, init)
-    model: torch.nn.Module | None = method.model() if weights is None else checkpoint.load(method, weights)
+def _initial(method: Method, start: checkpoint.Weights | None) -> torch.nn.Module:
+    model: torch.nn.Module | None = method.model() if start is None else checkpoint.load(method, start)
     if model is None:
         raise TesseraError(f"{method.name} has nothing to train: choose a method with weights.")
     return model

@@ -64,6 +64,7 @@ class QResCodec:
     def __init__(self, model: QResVAE, name: str, digest: bytes, portable: bool = True) -> None:
         self.model, self.portable = model.eval(), portable
         self.device = next(model.parameters()).device
+        self.deferred = self.device.type != "cpu"  # code when all blocks are queued: no block waits for the coder
         self.network = inference.Network(model) if inference.available(model) else model
         self.correction = Correction(scales(SCALES))
         self.pixel_tables = gaussian_tables(scales(PIXEL_SCALES)) if model.out_net is not None else None
@@ -87,21 +88,30 @@ class QResCodec:
         for image in images:
             check_image(image)
         writers = [Writer(agreement.PORTABLE if self.portable else agreement.PLAIN) for _ in images]
+        later: list[tuple[Tensor, Tensor]] = []
+
+        def write(symbols: Tensor, prior_scale: Tensor) -> None:
+            size = symbols[0, 0].numel()
+            for writer, values, scale in zip(writers, _rows(symbols), _rows(torch.log(prior_scale)), strict=True):
+                for band in bands(len(values), size):
+                    writer.channels(values[band], scale[band], SCALES, self.correction, size)
 
         def encode(i: int, block: Latent, f: Tensor, prior: Gaussian) -> Tensor:
             e = features.pop(f.shape[2]) if i in self._level_ends else features[f.shape[2]]  # memory of large images
             symbols = torch.round(block.infer(f, e) - prior.mean)
-            size = prior.mean[0, 0].numel()
             del e
-            for writer, values, scale in zip(writers, _rows(symbols), _rows(torch.log(prior.scale)), strict=True):
-                for band in bands(len(values), size):
-                    writer.channels(values[band], scale[band], SCALES, self.correction, size)
+            if self.deferred:
+                later.append((symbols, prior.scale))
+            else:
+                write(symbols, prior.scale)
             return symbols + prior.mean
 
         with _full_precision(self.device):
             condition = self._condition([self._code] * len(images))
             features = self.network.features(self._tensor(images), condition)
             last = self.network.top_down(self._shape(images), encode, condition)
+            for block in later:
+                write(*block)
             if self.pixel_tables is not None:
                 for image, writer, (mean, scale) in zip(images, writers, self._pixel_prior(last, images), strict=True):
                     pixels = as_rgb(image).reshape(-1).astype(np.int32)

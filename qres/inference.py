@@ -21,7 +21,7 @@ from qres.blocks import CNX, VD, CNXDown, Gaussian, Latent
 from qres.network import QResVAE
 
 CHUNK = 4096  # pixels of a matrix product: its hidden layer stays in the cache
-STRIP = 2**15  # pixels of a strip of rows
+STRIP = 2**14  # pixels of a strip of rows
 _OPS = torch.ops.mkldnn
 
 

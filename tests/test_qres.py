@@ -13,6 +13,7 @@ from golden_qres import fill, parameters_sha256
 from shared import shared
 
 from core.bitstream import BitstreamError, DecodeMismatch
+from core.codec import TesseraError
 from core.images import open_image
 from core.registry import METHODS, discover, make_method
 from qres import official
@@ -217,3 +218,62 @@ def test_official_escapes_are_in_the_string():
     scales = np.full(3, 0.1, dtype=np.float32)
     short, long = official.string(np.zeros(3, int), scales), official.string(np.array([0, 10**9, -(10**9)]), scales)
     assert len(short) == 8 and 8 + 2 * 9 * 4 // 8 <= len(long) <= 24  # nine digits of four bits for each
+
+
+# -- training of our own models -------------------------------------------------------------------------------------
+
+
+def test_a_network_for_one_lambda_computes_what_the_conditional_one_does_there():
+    conditional = fill(METHODS["qres3m_vr"](lmb=50).model())
+    with torch.no_grad():
+        for name, value in conditional.named_parameters():
+            if ".film." in name:
+                value.normal_(0, 0.1)
+    x = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = conditional.eval()(x)
+        for lmb, same in ((50, True), (5, False)):
+            fixed = METHODS["qres3m"](lmb=lmb)
+            model = fixed.model().eval()
+            model.load_state_dict(fixed.read_state(conditional.state_dict()))
+            assert (float(model(x).bits) == pytest.approx(float(expected.bits), rel=1e-4)) is same
+
+
+def test_straight_through_training_decodes_rounded_latents_at_the_rate_of_noisy_ones():
+    model = fill(METHODS["qres3m"]().model())
+    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        quantised = model.eval()(x)
+        model.train().straight_through = True
+        torch.manual_seed(1)
+        first = model(x)
+        torch.manual_seed(2)
+        second = model(x)
+    assert float(first.distortion) == pytest.approx(float(quantised.distortion), rel=1e-5)
+    assert float(second.distortion) == pytest.approx(float(first.distortion), rel=1e-5)
+    assert float(first.bits) != float(second.bits)
+    step = model(x)
+    step.loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_ms_ssim_as_the_target():
+    model = METHODS["qres3m_vr"](target="ms_ssim").model().eval()
+    x = torch.rand(1, 3, 192, 192, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        step = model(x)
+    assert 0 < float(step.distortion) < 1
+    nats = step.bits * math.log(2) / 3
+    assert float(step.loss) == pytest.approx(float(nats) + 64 * 0.04 * float(step.distortion), rel=0.05)
+    with pytest.raises(TesseraError, match="crop=192"):
+        model(x[..., :160, :160])
+    with pytest.raises(TesseraError, match="unknown target 'ssim'"):
+        METHODS["qres3m_vr"](target="ssim").model()
+
+
+def test_coding_after_all_blocks_gives_the_same_stream(small):
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    expected = small.compress(image)
+    small.deferred = True
+    assert small.compress(image) == expected
+    small.deferred = False

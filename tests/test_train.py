@@ -302,6 +302,10 @@ def test_train_command_resumes_and_its_images_are_not_scored(command, pictures, 
     assert lines[0].startswith("step,loss,bits") and [line.partition(",")[0] for line in lines[1:]] == ["1", "2", "3"]
     assert list((tmp_path / "run" / "tensorboard").iterdir())
 
+    done = command("qres", "train", "with", "smoke", "steps=1", where[0], "init=run", "folder=next")
+    assert done.code == 0, done.err
+    assert json.loads((tmp_path / "next" / "meta.json").read_text())["recipe"]["init"] == meta["id"]
+
     (tmp_path / "other").mkdir()
     (pictures / "0.png").rename(tmp_path / "other" / "renamed.png")
     scored = command("qres", "evaluate", "with", "dataset=folder:other", "points=64", "weights=run")
