@@ -45,6 +45,8 @@ TASKS = (
     Task("rd_curve", {"method": "vvc", "dataset": "sample"}, PAPER),
     Task("lossless_table", {"dataset": "sample"}, BOTH),
     Task("rd_curve", {"method": "qres3m_vr", "dataset": "kodak"}, PAPER),
+    Task("rd_curve", {"method": "qres3m_vr", "params.target": "ms_ssim", "dataset": "kodak"}, PAPER),
+    Task("rd_curve", {"method": "qres3m", "dataset": "kodak"}, PAPER),
     Task("rd_curve", {"methods": STILLS, "dataset": "kodak"}, PAPER),
     Task("rd_curve", {"method": "x265", "dataset": "kodak"}, PAPER),
     Task("rd_curve", {"method": "vvc", "dataset": "kodak"}, PAPER),
@@ -127,8 +129,10 @@ def _config(task: Task, results: str) -> dict[str, Any]:
         from benchmarks.lossless_table import classical
 
         given["methods"] = classical()
-    config = dict(ConfigScope(evaluation_config)(fixed=given))
-    return {**config, "params": default_params(config["method"]), "results": results}
+    plain = {name: value for name, value in given.items() if "." not in name}
+    config = dict(ConfigScope(evaluation_config)(fixed=plain))
+    params = {name.removeprefix("params."): value for name, value in given.items() if name.startswith("params.")}
+    return {**config, "params": {**default_params(config["method"]), **params}, "results": results}
 
 
 def _fresh(results: Path) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import torch
@@ -52,6 +52,10 @@ def lambda_code(lmb: float) -> int:
     if not 0 <= code < 65536:
         raise TesseraError(f"lmb={lmb} cannot travel in a stream: use 1 to 65535.")
     return code
+
+
+class _Done(Exception):
+    """The encoder has what it needs."""
 
 
 class QResCodec:
@@ -104,12 +108,15 @@ class QResCodec:
                 later.append((symbols, prior.scale))
             else:
                 write(symbols, prior.scale)
+            if i == len(self.model.arch.latents) - 1 and self.pixel_tables is None:
+                raise _Done
             return symbols + prior.mean
 
         with _full_precision(self.device):
             condition = self._condition([self._code] * len(images))
             features = self.network.features(self._tensor(images), condition)
-            last = self.network.top_down(self._shape(images), encode, condition)
+            with suppress(_Done):
+                last = self.network.top_down(self._shape(images), encode, condition)
             for block in later:
                 write(*block)
             if self.pixel_tables is not None:
