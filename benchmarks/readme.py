@@ -1,4 +1,4 @@
-"""Put the generated tables into README.md and the model cards, so that no number there is typed by hand.
+"""Put the generated tables into README.md, the model cards and pages of methods: no number there is typed by hand.
 
     python benchmarks/readme.py            # rewrite the blocks between '<!-- table: NAME -->' and '<!-- end -->'
     python benchmarks/readme.py check=yes  # exit 2 when a page does not match results/tables
@@ -28,8 +28,9 @@ def filled(text: str, tables: Path) -> str:
 
 
 def pages() -> list[Path]:
-    """The pages with generated tables: README.md and the model cards."""
-    return [ROOT / "README.md", *sorted((ROOT / "checkpoints").glob("*/README.md"))]
+    """The pages with generated tables: README.md, the model cards, and pages of methods that have any."""
+    methods = [path for path in sorted((ROOT / "docs" / "methods").glob("*.md")) if BLOCK.search(path.read_text())]
+    return [ROOT / "README.md", *sorted((ROOT / "checkpoints").glob("*/README.md")), *methods]
 
 
 def _table(block: re.Match[str], tables: Path) -> str:

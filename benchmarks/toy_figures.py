@@ -28,6 +28,7 @@ RATE = Axis("rate", "rate", "bits per vector")
 SNR = Axis("psnr_db", "-10 log10 of the squared error per dimension", "dB")
 EXCESS = Axis("excess", "rate above the bound", "bits per vector")
 FRAMES_PER_SECOND = 8
+EDGE = (0.35, 0.38, 0.42)  # of cells
 
 
 @dataclass(frozen=True)
@@ -98,14 +99,17 @@ class Partition:
     winner: NDArray[np.int64]
 
 
-def draw_partition(axes: Axes, part: Partition, title: str) -> None:
-    """Density, cell boundaries, and codewords as discs whose area grows with -ln(1 - p); unused ones are hidden."""
+def draw_partition(axes: Axes, part: Partition, title: str, scale: float = 1.0) -> None:
+    """Density, cell boundaries, and codewords as discs whose area grows with -ln(1 - p); unused ones are hidden.
+
+    ``scale`` shrinks the discs of small panels.
+    """
     axes.clear()
-    (_draw_plane if len(part.axes) == 2 else _draw_line)(axes, part)
+    (_draw_plane if len(part.axes) == 2 else _draw_line)(axes, part, scale)
     axes.set_title(title)
 
 
-def _draw_plane(axes: Axes, part: Partition) -> None:
+def _draw_plane(axes: Axes, part: Partition, scale: float) -> None:
     x, y = part.axes
     extent = (float(x[0]), float(x[-1]), float(y[0]), float(y[-1]))
     axes.imshow(part.density, origin="lower", extent=extent, cmap="Blues", aspect="equal", interpolation="bilinear",
@@ -115,11 +119,11 @@ def _draw_plane(axes: Axes, part: Partition) -> None:
     edge = np.zeros(part.winner.shape, dtype=bool)
     edge[:, 1:] |= sideways
     edge[1:] |= upwards
-    shade = np.zeros((*edge.shape, 4))
-    shade[edge] = (0.35, 0.38, 0.42, 0.75)
-    axes.imshow(shade, origin="lower", extent=extent, aspect="equal", interpolation="nearest")
-    used = part.probabilities > 1e-6
-    area = 8 - 260 * np.log1p(-np.minimum(part.probabilities[used], 0.999))
+    shade = np.broadcast_to((*EDGE, 0.0), (*edge.shape, 4)).copy()
+    shade[edge, 3] = 0.75
+    axes.imshow(shade, origin="lower", extent=extent, aspect="equal", interpolation="hanning")
+    used = _used(part)
+    area = 8 * math.sqrt(scale) - 260 * scale * np.log1p(-np.minimum(part.probabilities[used], 0.999))
     axes.scatter(
         part.points[used, 0],
         part.points[used, 1],
@@ -134,13 +138,22 @@ def _draw_plane(axes: Axes, part: Partition) -> None:
     axes.grid(False)
 
 
-def _draw_line(axes: Axes, part: Partition) -> None:
+def _used(part: Partition) -> NDArray[np.bool_]:
+    """Codewords that win somewhere on the grid, or lie off it and have some probability, (K,)."""
+    pairs = zip(part.points.T, part.axes, strict=True)
+    inside = np.all([(x >= axis[0]) & (x <= axis[-1]) for x, axis in pairs], axis=0)
+    wins = np.isin(np.arange(len(part.points)), part.winner)
+    found: NDArray[np.bool_] = np.where(inside, wins, part.probabilities > 1e-6)
+    return found
+
+
+def _draw_line(axes: Axes, part: Partition, scale: float) -> None:
     (x,) = part.axes
     axes.fill_between(x, part.density, color=PALETTE[0], alpha=0.25, linewidth=0, label="density")
-    used = part.probabilities > 1e-6
+    used = _used(part)
     places, heights = part.points[used][:, 0], part.probabilities[used]
     axes.vlines(places, 0, heights, color=PALETTE[1], linewidth=1.4)
-    axes.plot(places, heights, "o", color=PALETTE[1], markersize=4, label="probability of each codeword")
+    axes.plot(places, heights, "o", color=PALETTE[1], markersize=4 * scale, label="probability of each codeword")
     changes = np.flatnonzero(np.diff(part.winner))
     for i in changes:
         axes.axvline((x[i] + x[i + 1]) / 2, color=INK, linewidth=0.6, linestyle=":")
@@ -156,14 +169,40 @@ def save_partition(part: Partition, title: str, stem: Path) -> list[Path]:
     with style.context(["default", RC]):
         canvas, axes = _canvas()
         draw_partition(axes, part, title)
-        written = []
-        for suffix, empty in ((".png", ("Software",)), (".pdf", ("CreationDate", "Producer", "Creator"))):
-            picture = BytesIO()
-            metadata: dict[str, Any] = dict.fromkeys(empty)
-            canvas.savefig(picture, format=suffix[1:], metadata=metadata, bbox_inches="tight", dpi=140)
-            path = stem.with_name(stem.name + suffix)
-            _write(path, picture.getvalue())
-            written.append(path)
+        return _save(canvas, stem)
+
+
+def save_panels(rows: Mapping[str, Sequence[tuple[Partition, str]]], title: str, stem: Path) -> list[Path]:
+    """Write many pictures as one, ``stem`` .png and .pdf: a row per name, each panel with a title of its own."""
+    from matplotlib import style
+    from matplotlib.figure import Figure as Canvas
+
+    columns = max(len(row) for row in rows.values())
+    with style.context(["default", RC, {"axes.titleweight": "normal", "axes.titlesize": 8, "axes.titlepad": 4}]):
+        canvas = Canvas(figsize=(2.1 * columns + 0.4, 2.25 * len(rows) + 0.4), layout="constrained")
+        canvas.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+        grid = canvas.subplots(len(rows), columns, squeeze=False)
+        for axes_row, (name, row) in zip(grid, rows.items(), strict=True):
+            for axes in axes_row[len(row) :]:
+                axes.set_axis_off()
+            for axes, (part, text) in zip(axes_row, row, strict=False):
+                draw_partition(axes, part, text, 0.22)
+                axes.tick_params(labelsize=6)
+                if (legend := axes.get_legend()) is not None:
+                    legend.remove()
+            axes_row[0].set_ylabel(name)
+        return _save(canvas, stem)
+
+
+def _save(canvas: Canvas, stem: Path) -> list[Path]:
+    written = []
+    for suffix, empty in ((".png", ("Software",)), (".pdf", ("CreationDate", "Producer", "Creator"))):
+        picture = BytesIO()
+        metadata: dict[str, Any] = dict.fromkeys(empty)
+        canvas.savefig(picture, format=suffix[1:], metadata=metadata, bbox_inches="tight", dpi=140)
+        path = stem.with_name(stem.name + suffix)
+        _write(path, picture.getvalue())
+        written.append(path)
     return written
 
 
@@ -181,14 +220,30 @@ def save_animation(frames: Sequence[tuple[Partition, str]], path: Path) -> Path:
             draw_partition(axes, part, title)
             agg.draw()
             pixels = np.asarray(agg.buffer_rgba())[..., :3]
-            pictures.append(Image.fromarray(pixels).quantize(64, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE))
+            pictures.append(Image.fromarray(pixels))
     if not pictures:
         raise StoreError(f"{path} has no frames: nothing was trained.")
+    colors = Image.new("P", (1, 1))  # the same for all frames: only what moves is stored
+    colors.putpalette(_colors().ravel().tolist())
+    pictures = [picture.quantize(palette=colors, dither=Image.Dither.NONE) for picture in pictures]
     durations = [1000 // FRAMES_PER_SECOND] * (len(pictures) - 1) + [2000]
     buffer = BytesIO()
     pictures[0].save(buffer, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
     _write(path, buffer.getvalue())
     return path
+
+
+def _colors() -> NDArray[np.uint8]:
+    """What pictures of partitions are made of, (n, 3): densities, boundaries over them, discs and ink on white."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_rgb
+
+    densities = colormaps["Blues"](np.linspace(0, 0.8, 40))[:, :3]
+    fading = np.linspace(0, 1, 9)[:, None]
+    inks = [fading + (1 - fading) * np.array(to_rgb(color)) for color in (PALETTE[1], INK)]
+    mixed = [(1 - part) * densities[::3] + part * np.array(EDGE) for part in (0.4, 0.75)]
+    found: NDArray[np.uint8] = np.rint(255 * np.concatenate([densities, *inks, *mixed])).astype(np.uint8)
+    return found
 
 
 def _canvas() -> tuple[Canvas, Axes]:
@@ -207,10 +262,13 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def published_lines(entries: Sequence[Mapping[str, Any]], source: str) -> list[Line]:
-    """Published points of a source: rates per dimension and decibels become bits per vector and SSE."""
+    """Published points of a source: rates per dimension and decibels become bits per vector and SSE.
+
+    ``banana_tfc`` is isometric to ``banana``, so what was published for one holds for the other.
+    """
     lines = []
     for entry in entries:
-        if entry["toy_source"] == source:
+        if entry["toy_source"] == {"banana_tfc": "banana"}.get(source, source):
             dim = entry["dim"]
             rates = tuple(dim * r for r in entry["bits_per_dim"])
             lines.append(

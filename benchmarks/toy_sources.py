@@ -22,16 +22,16 @@ import pandas as pd
 
 from benchmarks import paper
 from benchmarks.curves import PUBLISHED
-from benchmarks.figures import slug
 from benchmarks.tables import to_files, to_markdown
-from benchmarks.toy_figures import Line, excess_figure, published_lines, rd_figure, save_partition
+from benchmarks.toy_figures import Line, Partition, excess_figure, published_lines, rd_figure, save_panels
 from experiments.toy import (
-    changed_options,
+    HIGH_RATE,
     codebook,
     known_bound,
     refuse_unknown,
     run_all,
     source_of,
+    stem_of,
     summary,
     toy_config,
 )
@@ -42,9 +42,6 @@ NAMED: dict[str, dict[str, Any]] = {
     "smoke": {"methods": "ecvq,ecsq", "points": "1,5", "seeds": 1, "vectors": 20_000, "source": "normal2d"},
     "paper": {"seeds": 5},
 }
-GAPS = {1: {"scalar limit": 0.25461433482006296},
-        2: {"hexagonal limit": 0.4537130134457542, "square limit": 0.5092286696401259}}  # fmt: skip
-
 ex = experiment(__file__, "toy_sources", toy_config, NAMED)
 
 
@@ -57,18 +54,18 @@ def toy_sources(config: dict[str, Any], sacred_run: Any) -> int:
     source = source_of(config)
     limit = known_bound(source, results)
     frame = pd.DataFrame(summary(records, limit))
-    stem = f"toy_{slug(source.name)}" + "".join(f"_{slug(f'{k}{v}')}" for k, v in changed_options(config).items())
+    stem = stem_of(config)
     caption = f"{source.title}: bits per vector, squared error per vector, means over seeds; bound: " + (
         limit.kind if limit is not None else "none known"
     )
     print(to_markdown(frame, caption))
     for path in to_files(frame, results / "tables" / stem, caption):
         print(path)
-    for figure in _figures(records, source, limit, stem):
+    for figure in _figures(records, source, limit, stem) if len({r["point"] for r in records}) > 1 else ():
         for path in paper.render(figure, results / "figures"):
             print(path)
     if config["pictures"] and source.box and source.dim <= 2:
-        for path in _pictures(records, source, results / "figures"):
+        for path in _pictures(records, source, results / "figures" / f"{stem}_partitions"):
             print(path)
     return 0
 
@@ -110,13 +107,13 @@ def _measured(records: Sequence[Mapping[str, Any]]) -> list[Line]:
 def _bounds(measured: Sequence[Line], source: Any, limit: Any) -> list[Line]:
     """The bound, Shannon's bound where it is another one, and what fine lattices reach, over the measured range."""
     spans = [d for line in measured for d in line.distortions]
-    distortions = np.geomspace(min(spans) / 1.5, max(spans) * 1.2, 60)
+    distortions = np.geomspace(min(spans) / 1.5, max(spans) * 1.2, 400)
     rates = [limit.rate(float(d)) for d in distortions]
     kept = [(r, float(d)) for r, d in zip(rates, distortions, strict=True) if r > 0]
     lines = [_line(f"bound: {limit.kind}", kept)]
     shannon = [(limit.shannon(float(d)), float(d)) for d in distortions]
     lines.append(_line("Shannon lower bound", [(r, d) for r, d in shannon if r > 0]))
-    for label, gap in GAPS.get(source.dim, {}).items():
+    for label, gap in HIGH_RATE.get(source.dim, {}).items():
         lines.append(_line(f"{label}, high rate", [(r + gap, d) for r, d in shannon if r > 3]))
     return [line for line in lines if line.rates]
 
@@ -125,16 +122,15 @@ def _line(label: str, pairs: Sequence[tuple[float, float]]) -> Line:
     return Line(label, tuple(r for r, _ in pairs), tuple(d for _, d in pairs), "bound")
 
 
-def _pictures(records: Sequence[Mapping[str, Any]], source: Any, folder: Path) -> list[Path]:
-    """Partitions of the first seed's codebooks."""
-    paths: list[Path] = []
+def _pictures(records: Sequence[Mapping[str, Any]], source: Any, stem: Path) -> list[Path]:
+    """Partitions of the first seed's codebooks, a row per method."""
+    rows: dict[str, list[tuple[Partition, str]]] = {}
     for record in records:
         code = codebook(record) if record["seed"] == 0 else None
         if code is not None:
-            title = f"{source.title}, {record['title']}: {record['rate']:.2f} bits"
-            stem = folder / f"toy_{slug(source.name)}_{record['method']}_{record['point']:g}"
-            paths += save_partition(partition(code, source), title, stem)
-    return paths
+            text = f"{record['curve']} {record['point']:g}: {record['rate']:.2f} bits"
+            rows.setdefault(record["title"], []).append((partition(code, source), text))
+    return save_panels(rows, f"{source.title}: density, cells and codewords", stem) if rows else []
 
 
 if __name__ == "__main__":

@@ -19,10 +19,12 @@ from typing import Any
 import torch
 
 from benchmarks import atomic
+from benchmarks.figures import slug
 from benchmarks.provenance import provenance
 from core.codec import TesseraError
 from core.registry import unknown
 from experiments.wiring import fail, sequence
+from vq.bounds import HIGH_RATE as HIGH_RATE
 from vq.bounds import NUMERICAL, Bound, bound
 from vq.codebook import Codebook, ToyCode, evaluate
 from vq.sources import SOURCES, Source, make_source
@@ -109,10 +111,10 @@ def result(job: Job, results: Path, sacred_run: str = "", watch: Watch | None = 
     code = job.method.train(source, job.seed, watch)
     spent = time.process_time() - cpu
     outcome = evaluate(code, source, job.vectors)
-    lmb = job.method.lmb_sse
+    lmb = job.method.lmb_sse(source)
     record = {
         "source": job.source, "source_params": dict(job.source_params), "dim": source.dim,
-        "method": job.method.name, "title": job.method.title, "curve": job.method.curve, "point": job.method.point,
+        "method": job.method.name, "title": job.method.label, "curve": job.method.curve, "point": job.method.point,
         "settings": job.method.settings, "seed": job.seed, "lmb": lmb,
         **outcome.as_dict(),
         "loss": None if lmb is None else outcome.loss(lmb),
@@ -221,9 +223,9 @@ def summary(records: Sequence[Mapping[str, Any]], limit: Bound | None) -> list[d
             "R (bits)": _mean(r["rate"] for r in group), "D (SSE)": _mean(r["distortion"] for r in group),
             "coded (bits)": _mean(r["coded_rate"] for r in group), "entropy (bits)": _mean(r["entropy"] for r in group),
             "L": _mean(math.nan if r["loss"] is None else r["loss"] for r in group),
-            "L above bound": _mean(b for _, b in pairs), "spread of L": _deviation([b for _, b in pairs]),
-            "R above bound": _mean(a for a, _ in pairs), "spread of R": _deviation([a for a, _ in pairs]),
-            "live": f"{_mean(r['live'] for r in group):g}",
+            "excess of L": _mean(b for _, b in pairs), "spread of L": _deviation([b for _, b in pairs]),
+            "excess of R": _mean(a for a, _ in pairs), "spread of R": _deviation([a for a, _ in pairs]),
+            "live": f"{round(_mean(r['live'] for r in group), 1):g}",
         })  # fmt: skip
     return rows
 
@@ -244,6 +246,14 @@ def _deviation(values: Sequence[float]) -> float:
 def source_of(config: Mapping[str, Any]) -> Source:
     """The source that a configuration names."""
     return make_source(config["source"], changed_options(config))
+
+
+def stem_of(config: Mapping[str, Any]) -> str:
+    """The stem of figures and tables: the source, and whatever is not the usual of its options, methods, parameters."""
+    names = sequence(config.get("methods")) or sequence(config["method"]) or []
+    said = [*(f"{k}{v}" for k, v in changed_options(config).items()), *map(str, names)]
+    said += [f"{k}{v}" for k, v in sorted(changed_params(config).items())]
+    return "_".join(["toy", slug(config["source"]), *map(slug, said)])
 
 
 def method_defaults(name: str | None) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.figures import slug
 from benchmarks.toy_figures import Partition, save_animation, save_partition
 from core.codec import TesseraError
 from core.registry import unknown
@@ -25,6 +24,7 @@ from experiments.toy import (
     result,
     source_defaults,
     source_of,
+    stem_of,
 )
 from vq.codebook import Codebook
 from vq.sources import Source
@@ -38,7 +38,7 @@ REGIMES: dict[str, dict[str, tuple[float, int]]] = {
     "banana": {"low": (1, 8), "medium": (8, 0), "high": (40, 0)},
     "laplace": {"low": (1, 9), "medium": (8, 0), "high": (64, 0)},
 }
-FRAMES = 60
+FRAMES = 64
 GRID = {1: 1200, 2: 300}
 
 
@@ -76,9 +76,7 @@ def train(config: Mapping[str, Any], run: Any) -> int:
     )
     print(job.path(results))
     code = codebook(record)
-    stem = (
-        results / "figures" / f"toy_{slug(source.name)}_{job.method.name}_{config['regime'] or f'{job.method.point:g}'}"
-    )
+    stem = results / "figures" / f"{stem_of(config)}_{config['regime'] or f'{job.method.point:g}'}"
     title = f"{source.title}, {job.method.title}"
     if code is not None and source.box and source.dim <= 2:
         for path in save_partition(partition(code, source), f"{title}: {record['rate']:.2f} bits", stem):
@@ -100,7 +98,7 @@ def _method(config: Mapping[str, Any]) -> Any:
         lmb, k = known[regime]
         names = TOY[config["method"]].__dataclass_fields__  # type: ignore[attr-defined]
         params = {name: v for name, v in {"lmb": lmb, "k": k}.items() if name in names} | params
-        if config["method"] == "vecvq" and k:  # few codewords find their places from anywhere, many need a lattice
+        if config["method"] == "vecvq" and 0 < k < 10:  # few codewords find their places from anywhere
             params = {"codebook": "sample", "logits": "normal-0.1", "steps": 2400} | params
     return make_toy(config["method"], params)
 
@@ -140,4 +138,5 @@ def _frames(seen: list[tuple[int, int, Codebook]], source: Source, title: str) -
     """At most FRAMES of what was seen, the last one included."""
     every = max(1, -(-len(seen) // FRAMES))
     chosen = seen[::-1][::every][::-1]
-    return [(partition(code, source), f"{title}: step {step}") for step, _, code in chosen]
+    named = [(f"step {step} of {steps}", code) for step, steps, code in chosen[:-1]] + [("final", chosen[-1][2])]
+    return [(partition(code, source), f"{title}: {text}") for text, code in named]

@@ -24,6 +24,11 @@ HEXAGONAL = math.log2(2 * math.pi * math.e * HEXAGONAL_MOMENT)  # 0.4537 bits pe
 SQUARE = math.log2(2 * math.pi * math.e / 12)  # 0.5092 bits per 2-D vector
 SCALAR = SQUARE / 2  # 0.2546 bits per sample
 
+HIGH_RATE: dict[int, dict[str, float]] = {  # by dimension of the source: limits above Shannon's bound, and their names
+    1: {"scalar limit": SCALAR},
+    2: {"hexagonal limit": HEXAGONAL, "square limit": SQUARE},
+}
+
 _BA_LAMBDAS = tuple(float(x) for x in np.geomspace(0.15, 6.0, 10))
 _STEPS = {1: 0.05, 2: 0.2}  # of the grid, per dimension of the source
 _ROUNDS, _GAP = {1: 3000, 2: 800}, 4e-4  # of the iteration; bits between its upper and lower bound at which it stops

@@ -97,6 +97,10 @@ class Codebook:
 
     def quantize(self, x: Tensor) -> Codes:
         """Indices of the chosen codewords, (n, 1)."""
+        if x.ndim != 2 or x.shape[1] != self.points.shape[1]:
+            raise CodeError(f"vectors of this codebook are (n, {self.points.shape[1]}), not {tuple(x.shape)}.")
+        if not torch.isfinite(x).all():
+            raise CodeError("vectors to quantise must be finite: there are infinities or NaNs among them.")
         plain = math.isinf(self.lmb)
         costs = torch.zeros(len(self.points)) if plain else self.costs.float().clamp(max=1e30)
         index, _ = nearest(x, self.points, costs, 1.0 if plain else self.lmb)

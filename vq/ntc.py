@@ -79,7 +79,7 @@ class FactorizedPrior(nn.Module):
 
     def mass(self, low: Tensor, high: Tensor) -> Tensor:
         """Probability between two values, (n, latents); computed on the side where the difference is exact."""
-        a, b = self.logits(low), self.logits(high)
+        a, b = self.logits(torch.cat((low, high))).tensor_split(2)
         sign = -torch.sign(a + b).detach()
         return (torch.sigmoid(sign * b) - torch.sigmoid(sign * a)).abs()
 
@@ -93,8 +93,10 @@ class NTC(nn.Module):
             raise unknown("activation", activation, ACTIVATIONS)
         if not (math.isfinite(lmb) and lmb > 0) or latents < 1:
             raise CodeError(f"lmb={lmb} must be positive and finite, latents={latents} at least 1.")
-        self.analysis = _network((dim, *hidden, latents), activation)
-        self.synthesis = _network((latents, *hidden, dim), activation)
+        self.analyse = _network((dim, *hidden, latents), activation)
+        self.synthesise = _network((latents, *hidden, dim), activation)
+        # of each latent in quantiser steps: one number to adapt to lambda, while the networks stay at unit scale
+        self.log_gain = nn.Parameter(torch.zeros(latents))
         self.prior = FactorizedPrior(latents)
         self.logit_alpha = nn.Parameter(torch.tensor(-3.0))
         self.forced_alpha: float | None = None  # set in the first quarter of the training
@@ -107,14 +109,25 @@ class NTC(nn.Module):
             return torch.tensor(max(self.forced_alpha, 1e-2))
         return (MAX_ALPHA * torch.sigmoid(self.logit_alpha)).clamp(min=1e-2)
 
+    def analysis(self, x: Tensor) -> Tensor:
+        """Latents (n, latents), in quantiser steps, of vectors (n, d)."""
+        found: Tensor = self.analyse(x) * self.log_gain.exp()
+        return found
+
+    def synthesis(self, y: Tensor) -> Tensor:
+        """Vectors (n, d) of latents (n, latents)."""
+        found: Tensor = self.synthesise(y * torch.exp(-self.log_gain))
+        return found
+
     def forward(self, x: Tensor) -> Step:
         """Training loss, rate in bits and squared error of vectors (n, d)."""
         alpha = self.alpha
         y = self.analysis(x)
         z = soft_round(y, alpha) + torch.rand_like(y) - 0.5
-        low, high = soft_round_inverse(z - 0.5, alpha), soft_round_inverse(z + 0.5, alpha)
-        rate = -self.prior.mass(low, high).clamp(min=_FLOOR).log2().sum(1).mean()
-        error = (x - self.synthesis(soft_round_mean(z, alpha))).square().sum(1).mean()
+        mean = soft_round_mean(z, alpha)
+        # s(y) + u = z for y on an interval of length one around the mean, whatever the sharpness: s(y + 1) = s(y) + 1
+        rate = -self.prior.mass(mean - 0.5, mean + 0.5).clamp(min=_FLOOR).log2().sum(1).mean()
+        error = (x - self.synthesis(mean)).square().sum(1).mean()
         return Step(rate + self.lmb * error, rate, error)
 
     @torch.no_grad()
@@ -153,8 +166,7 @@ class TransformCode:
     @torch.no_grad()
     def dequantize(self, codes: Codes) -> Tensor:
         """The synthesis of rounded latents."""
-        found: Tensor = self.model.synthesis(torch.from_numpy(codes.astype(np.float32)))
-        return found
+        return self.model.synthesis(torch.from_numpy(codes.astype(np.float32)))
 
     def bits(self, codes: Codes) -> Tensor:
         """-log2 of the prior's mass of each latent's bin, summed."""
@@ -180,7 +192,7 @@ def shape_of(source: Source) -> tuple[int, tuple[int, int], str]:
     return (2, (100, 100), "softplus") if source.dim == 2 else (10, (100, 100), "leaky_relu")
 
 
-def train_ntc(source: Source, lmb: float, seed: int, steps: int = 8000, batch: int = 1024, lr: float = 5e-3) -> NTC:
+def train_ntc(source: Source, lmb: float, seed: int, steps: int = 3000, batch: int = 256, lr: float = 1e-2) -> NTC:
     """Train with fresh vectors; the sharpness is forced up in the first quarter and learned afterwards.
 
     The analysis starts scaled to the root of lambda, about one quantiser step per cell of the final code.
@@ -211,12 +223,9 @@ def train_ntc(source: Source, lmb: float, seed: int, steps: int = 8000, batch: i
 
 @torch.no_grad()
 def _scale(model: NTC, x: Tensor) -> None:
-    """Scale the analysis so that latents spread as far as a uniform quantiser of this lambda would need."""
+    """Centre the latents, and let them spread as far as a uniform quantiser of this lambda would need."""
     wanted = x.std() / math.sqrt(6 / (model.lmb * LN2))
-    y = model.analysis(x)
-    first, last = model.synthesis[0], model.analysis[-1]
-    assert isinstance(first, nn.Linear) and isinstance(last, nn.Linear)
-    factor = (wanted.clamp(min=0.3) / y.std(0).clamp(min=1e-3))[:, None]
-    last.weight.mul_(factor)
-    last.bias.copy_(-(y.mean(0)[:, None] * factor)[:, 0])
-    first.weight.div_(factor.T)
+    y, last = model.analyse(x), model.analyse[-1]
+    assert isinstance(last, nn.Linear)
+    last.bias.sub_(y.mean(0))
+    model.log_gain.copy_((wanted.clamp(min=0.3) / y.std(0).clamp(min=1e-3)).log())

@@ -34,7 +34,9 @@ class ToyMethod:
         raise NotImplementedError
 
     def points(self, source: Source) -> tuple[float, ...]:
-        """Settings of ``curve`` that a figure shows."""
+        """Settings of ``curve`` that a figure shows; beyond two dimensions lambda times the dimension is 16 to 1024."""
+        if source.dim > 2:
+            return tuple(weight / source.dim for weight in (16, 64, 256, 1024))
         return (0.5, 1, 4, 16, 64) if source.dim == 1 else (1, 2, 5, 16, 64)
 
     def at(self, point: float) -> Self:
@@ -46,15 +48,21 @@ class ToyMethod:
         """The setting of the field that moves along the curve."""
         return float(getattr(self, self.curve))
 
-    @property
-    def lmb_sse(self) -> float | None:
+    def lmb_sse(self, source: Source) -> float | None:
         """Lambda in front of the squared error (SSE) of the Lagrangian that is minimised; None without one."""
-        return float(getattr(self, "lmb")) if self.curve == "lmb" else None  # noqa: B009
+        return self.point if self.curve == "lmb" else None
 
     @property
     def settings(self) -> dict[str, Any]:
         """Parameters but the one along the curve."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != self.curve}  # type: ignore[arg-type]
+
+    @property
+    def label(self) -> str:
+        """The title, with the parameters that are not the usual ones: 'VECVQ (k=7, recipe=seed)'."""
+        usual = {f.name: f.default for f in fields(self)}  # type: ignore[arg-type]
+        said = [f"{k}={v}" for k, v in sorted(self.settings.items()) if v != usual[k]]
+        return f"{self.title} ({', '.join(said)})" if said else self.title
 
 
 TOY: Registry[type[ToyMethod]] = Registry("method")
@@ -95,7 +103,7 @@ def make_toy(name: str, params: Mapping[str, Any] | None = None) -> ToyMethod:
 @_register("ecvq")
 @dataclass(frozen=True)
 class ECVQ(ToyMethod):
-    """Entropy-constrained vector quantisation; ``start`` is lattice (hexagonal in 2-D) or random."""
+    """Entropy-constrained vector quantisation; ``start`` is lattice (hexagonal in 2-D), random or merged."""
 
     lmb: float = 5.0
     start: str = "lattice"
@@ -107,7 +115,7 @@ class ECVQ(ToyMethod):
 
     def train(self, source: Source, seed: int, watch: Watch | None = None) -> Codebook:
         """Lloyd's iteration with a rate term."""
-        start = "random" if source.dim > 2 else self.start
+        start = "merged" if source.dim > 2 and self.start == "lattice" else self.start
         step = None if watch is None else (lambda turn, code: watch(turn, self.restarts * 60, code))
         return ecvq.train_ecvq(source, self.lmb, seed, start, self.vectors, max(1, self.restarts), self.k, step)
 
@@ -139,6 +147,14 @@ class VECVQMethod(ToyMethod):
     title: ClassVar[str] = "VECVQ"
     paper: ClassVar[str] = "Ballé et al., Nonlinear transform coding, arXiv:2007.03034"
 
+    def lmb_sse(self, source: Source) -> float:
+        """``lmb`` itself, or its share for each dimension when it weighs the mean."""
+        return self.lmb / (source.dim if self.distortion == "mse" else 1)
+
+    def points(self, source: Source) -> tuple[float, ...]:
+        """The same points as other methods have, in the scale of its own lambda."""
+        return tuple(point * self.lmb / self.lmb_sse(source) for point in super().points(source))
+
     def train(self, source: Source, seed: int, watch: Watch | None = None) -> Codebook:
         """Stochastic gradient descent through the hard minimum."""
         names = ("codebook", "logits", "steps", "batch", "lr")
@@ -147,7 +163,7 @@ class VECVQMethod(ToyMethod):
             changes["lr_logits"] = self.lr
         recipe = vecvq.recipe_of(self.recipe, **changes)
         if recipe.codebook == "lattice" and source.dim > 2:
-            recipe = replace(recipe, codebook="sample")
+            recipe = replace(recipe, codebook="merged")
         return vecvq.train_vecvq(source, self.lmb, seed, recipe, self.k, self.distortion, watch).code()
 
 
@@ -157,9 +173,9 @@ class NTCMethod(ToyMethod):
     """Nonlinear transform code with dither and soft rounding."""
 
     lmb: float = 5.0
-    steps: int = 6000
-    batch: int = 512
-    lr: float = 5e-3
+    steps: int = 3000
+    batch: int = 256
+    lr: float = 1e-2
     title: ClassVar[str] = "NTC"
     paper: ClassVar[str] = "Ballé et al., Nonlinear transform coding, arXiv:2007.03034"
 

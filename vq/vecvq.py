@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from core.registry import Registry, unknown
 from core.train import Step
 from vq.codebook import Codebook, CodeError, nearest
-from vq.ecvq import lattice_start, with_frequencies
+from vq.ecvq import lattice_start, lloyd, merged, start_size, with_frequencies
 from vq.sources import LN2, Source
 
 Watch = Callable[[int, int, Codebook], None]  # called with the step, the number of steps, and the code
@@ -74,7 +74,8 @@ class VECVQ(nn.Module):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to start and train. ``codebook``: sample, sample-STD (noise added), uniform-WIDTH, or lattice.
+    """How to start and train. ``codebook``: sample, sample-STD (noise added), uniform-WIDTH, lattice, or
+    merged (samples whose cells are merged while that pays).
 
     ``logits``: normal-STD, or frequencies (of the start's cells). ``schedule``: plateau (a tenth of the rate when
     the validation loss rests, best epoch kept), stairs (x 1, .1, .01, .001 from 0, 1/2, 3/4, 7/8), or cosine. ``pool``
@@ -89,7 +90,7 @@ class Recipe:
     lr: float
     lr_logits: float
     pool: int = 0
-    k: int = 0  # codewords; 0: as ``start_size`` says
+    k: int = 0  # codewords; 0: as ``default_size`` says
 
 
 RECIPES: Registry[Recipe] = Registry("recipe of vecvq")
@@ -110,10 +111,13 @@ def initial(recipe: Recipe, source: Source, lmb_sse: float, k: int, rng: np.rand
         points = points + spread * torch.from_numpy(rng.standard_normal(points.shape)).float()
     elif kind == "uniform":
         points = torch.from_numpy((rng.random((size, source.dim)) - 0.5) * spread).float()
+    elif kind == "merged":
+        x = source.sample(max(2048, 2**20 // source.dim), rng)
+        points = merged(lloyd(x, with_frequencies(x, x[:size], lmb_sse), 5)[0]).points
     elif kind == "lattice":
         points = _lattice(source, lmb_sse, k, rng)
     else:
-        raise unknown("codebook start", recipe.codebook, ("sample", "sample-STD", "uniform-WIDTH", "lattice"))
+        raise unknown("codebook start", recipe.codebook, ("sample", "sample-STD", "uniform-WIDTH", "lattice", "merged"))
     return points, _logits(recipe.logits, points, source, rng)
 
 
@@ -146,6 +150,8 @@ def _number(text: str, default: float, option: str) -> float:
 
 def default_size(lmb_sse: float, dim: int) -> int:
     """Codewords unless told: about twice as many as live in the end."""
+    if dim > 2:
+        return start_size(lmb_sse, dim)
     return max(16, round(12 * math.sqrt(lmb_sse))) if dim == 1 else max(24, round(50 * math.sqrt(lmb_sse)))
 
 
@@ -153,7 +159,7 @@ def train_vecvq(
     source: Source, lmb: float, seed: int, recipe: Recipe, k: int = 0, distortion: str = "sse",
     watch: Watch | None = None,
 ) -> VECVQ:  # fmt: skip
-    """Train on a source; ``watch`` sees the code about 60 times."""
+    """Train on a source; ``watch`` sees the code at the start and then about 60 times."""
     if k and k < 2:
         raise CodeError(f"k={k} codewords are too few: at least 2.")
     if recipe.steps < 1 or recipe.batch < 1:
@@ -161,6 +167,8 @@ def train_vecvq(
     rng = np.random.default_rng([seed, 1])
     lmb_sse = lmb / (source.dim if distortion == "mse" else 1)
     model = VECVQ(*initial(recipe, source, lmb_sse, k, rng), lmb, distortion)
+    if watch is not None:
+        watch(0, recipe.steps, model.code())
     if recipe.schedule == "plateau":
         return _plateau(model, source, recipe, rng, watch)
     optimizer = _adam(model, recipe)
