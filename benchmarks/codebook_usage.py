@@ -2,6 +2,8 @@
 
     python benchmarks/codebook_usage.py with dataset=fashion_mnist methods=vqvae,vqvae_ema,fsq limit=1000
     python benchmarks/codebook_usage.py with dataset=fashion_mnist method=vqvae_ema points=64 weights=PATH
+    python benchmarks/codebook_usage.py with experiment=vqvae          # all of it for the VQ-VAE family
+    python benchmarks/codebook_usage.py with experiment=llvq           # the table of LL-VQ-VAE (experiments/llvq.py)
 
 Cells that exist are not computed again, and every stored cell of these methods is shown, whatever weights it was
 measured with: one command per checkpoint, then one with all methods. The table goes to <results>/tables, the figures
@@ -10,6 +12,7 @@ to <results>/figures.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from benchmarks.store import Store
 from benchmarks.tables import to_files, to_markdown
 from core.codec import TesseraError
 from core.registry import METHODS, discover
+from experiments import llvq, vq_family
 from experiments.evaluate import evaluate, evaluation_config, say
 from experiments.wiring import experiment, guarded, run, sequence
 
@@ -46,9 +50,9 @@ def codebook_usage(config: dict[str, Any], sacred_run: Any) -> int:
         title = cells[0].about["title"]
         frame = usage_table(cells)
         print(to_markdown(frame, f"Codebook usage on {title}"))
-        stem = Path(config["results"]) / "tables" / f"codebook_{slug(config['dataset'])}"
+        stem = Path(config["results"]) / "tables" / f"codebook_{slug(title)}"
         written = to_files(frame, stem, f"Codebook usage on {title}")
-        for figure in usage_figures(cells, config["dataset"], title):
+        for figure in usage_figures(cells, title, title):
             written += paper.render(figure, Path(config["results"]) / "figures")
         print(*written, sep="\n")
     say(outcome)
@@ -56,4 +60,5 @@ def codebook_usage(config: dict[str, Any], sacred_run: Any) -> int:
 
 
 if __name__ == "__main__":
-    run(ex)
+    others = {"experiment=llvq": llvq.ex, "experiment=vqvae": vq_family.ex}
+    run(next((other for word, other in others.items() if word in sys.argv), ex))

@@ -166,7 +166,9 @@ def refuse_leaks(images: ImageSet, train_fingerprints: Collection[str], trained_
     from benchmarks.datasets import fingerprints
 
     seen = frozenset(train_fingerprints)
-    names = [image.name for image in images.images if fingerprints([image])[0] in seen]
+    lengths = {len(digest) for digest in seen}
+    digests = ((image.name, fingerprints([image])[0]) for image in images.images)
+    names = [name for name, digest in digests if any(digest[:n] in seen for n in lengths)]
     if names:
         some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         what = f"{len(names)} of {len(images)} images of {images.title} ({some})"

@@ -5,6 +5,8 @@
     python benchmarks/speed.py with method=qres34m weights=fresh height=2048 width=2048 repeats=1
     python benchmarks/speed.py with methods=qres3m_vr,jpeg
     python benchmarks/speed.py with method=qres34m device=cuda batches=1,16    # images per second
+    python benchmarks/speed.py with experiment=quantizers                      # quantisers alone, ns per vector
+    python benchmarks/speed.py with experiment=search                          # nearest codes, beside other searches
     python benchmarks/speed.py with smoke
 
 Seconds are process CPU time on a CPU (what other processes take does not count) and synchronised wall time on a GPU;
@@ -16,6 +18,7 @@ each is the median of ``repeats`` after one warm-up. The table goes to results/t
 from __future__ import annotations
 
 import statistics
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -33,6 +36,7 @@ from core import checkpoint, entropy
 from core.codec import Image, Method
 from core.images import open_image, save_image
 from core.registry import discover, make_method
+from experiments import quantizer_speed, search_speed
 from experiments.wiring import changed, default_params, experiment, guarded, run, sequence
 
 NAMED = {"smoke": {"method": "qres3m_vr", "weights": "fresh", "height": 64, "width": 64, "repeats": 1}}
@@ -243,4 +247,5 @@ def speed(config: dict[str, Any], sacred_run: Any) -> int:
 
 
 if __name__ == "__main__":
-    run(ex)
+    others = {"experiment=quantizers": quantizer_speed.ex, "experiment=search": search_speed.ex}
+    run(next((other for word, other in others.items() if word in sys.argv), ex))

@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from core import fingerprints
 from core.codec import Method, MissingWeights, TesseraError
 from core.download import DownloadError, Unreachable, fetch
 
@@ -49,30 +50,38 @@ class Weights:
 def save(folder: Path, model: nn.Module, meta: Mapping[str, Any], half: bool = False) -> Weights:
     """Write ``weights.safetensors`` and ``meta.json`` into ``folder`` (the latter last); returns what was written.
 
-    ``half`` stores floats in float16, for shipping: half the bytes, relative error below 5e-4.
+    ``half`` stores floats in float16, for shipping: half the bytes, relative error below 5e-4; tensors with values
+    beyond its range stay as they are. Many fingerprints of training images go to a file of their own.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "weights.safetensors"
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    # Copies, because a file cannot hold one tensor under several names, as models may.
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
     if half:
-        state = {name: v.half() if v.is_floating_point() else v for name, v in state.items()}
+        state = {name: _halved(value) for name, value in state.items()}
     part = path.with_suffix(".part")
     save_file(state, part)
     part.replace(path)
     digest = sha256(path)
     full = {**meta, "id": f"{meta['method']}-{digest[:8]}", "sha256": digest, "bytes": path.stat().st_size}
+    if "data" in meta:
+        full["data"] = fingerprints.stored(meta["data"], folder)
     part = folder / "meta.part"
     part.write_text(json.dumps(full, indent=1, sort_keys=True) + "\n")
     part.replace(folder / "meta.json")
     return Weights(path, full["id"], "path", full)
 
 
-def find(method: Method, weights: str = "auto") -> Weights | None:
-    """The weights of a method at its point; None for a method that needs none. Raises ``MissingWeights``."""
+def find(method: Method, weights: str = "auto", any_point: bool = False) -> Weights | None:
+    """The weights of a method at its point; None for a method that needs none. Raises ``MissingWeights``.
+
+    ``any_point`` takes a PATH also when it was trained for another point: a start for training.
+    """
     if not method.trains_on:
         return None
     if weights not in ("auto", "official", "ours"):
-        return _of_point(_from_path(Path(weights)), method)
+        found = _from_path(Path(weights))
+        return found if any_point else _of_point(found, method)
     reason = ""
     if weights in ("auto", "official"):
         try:
@@ -107,7 +116,7 @@ def load(method: Method, weights: Weights) -> nn.Module:
 
 
 def read(path: Path) -> State:
-    """The tensors in a safetensors file, or in an official pickle (``weights_only``; its 'model' entry if any)."""
+    """The tensors in a safetensors file, or in an official pickle (``weights_only``; its model or state_dict)."""
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -117,8 +126,9 @@ def read(path: Path) -> State:
         raise CheckpointError(f"{path} cannot be read as weights ({reason}): fetch it again.") from None
     except Exception as error:  # pickle errors, among them refused globals
         raise CheckpointError(f"{path} is not a plain dictionary of tensors ({type(error).__name__}).") from None
-    if isinstance(state, dict) and isinstance(state.get("model"), dict):
-        state = state["model"]
+    for entry in ("model", "state_dict", "trainer", "_model"):  # where files of Lightning and of trainers keep it
+        if isinstance(state, dict) and isinstance(state.get(entry), dict):
+            state = state[entry]
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise CheckpointError(f"{path} is not a plain dictionary of tensors.")
     return state
@@ -131,6 +141,11 @@ def digest(model: nn.Module) -> bytes:
         hasher.update(name.encode())
         hasher.update(value.detach().cpu().contiguous().numpy().tobytes())
     return hasher.digest()
+
+
+def seen(weights: Weights) -> frozenset[str]:
+    """Fingerprints of the images that the weights were trained on, as far as their ``meta.json`` tells."""
+    return fingerprints.read(weights.meta.get("data", {}), weights.path.parent)
 
 
 def manifest() -> list[dict[str, Any]]:
@@ -150,14 +165,25 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _halved(value: Tensor) -> Tensor:
+    half = value.half() if value.is_floating_point() else value
+    return half if not value.is_floating_point() or torch.equal(half.isfinite(), value.isfinite()) else value
+
+
 def _entry(method: Method, origin: str) -> dict[str, Any] | None:
     """The manifest entry for a method at its point; one without a point, or without ``params``, serves them all."""
     for entry in manifest():
         same = entry["method"] == method.name and entry["origin"] == origin
-        same = same and all(method.variant.get(name) == value for name, value in entry.get("params", {}).items())
+        wanted = entry.get("params", {})
+        same = same and all(_listed(method.variant.get(name)) == value for name, value in wanted.items())
         if same and entry.get("point") in (None, method.point):
             return entry
     return None
+
+
+def _listed(value: Any) -> Any:
+    """Tuples as JSON has them."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _official(method: Method) -> Weights:
@@ -166,15 +192,25 @@ def _official(method: Method) -> Weights:
         raise MissingWeights(f"none are published for this point (there are: {_points(method)})")
     path = cache_dir() / "weights" / f"{entry['id']}{Path(entry['url']).suffix}"
     if not path.exists():
-        print(f"{entry['id']}: {entry['licence']}")
         _fetch(entry["url"], path, entry.get("sha256") or _locked(entry["id"]))
+        print(f"{entry['id']}: {entry['licence']}")
     found = sha256(path)
     expected = entry.get("sha256") or _lock(entry["id"], found)
     if not found.startswith(expected):
         raise CheckpointError(
             f"{path} is not the published file (SHA-256 {found[:12]}, expected {expected[:12]}): delete it."
         )
-    return Weights(path, f"{entry['id']}-{found[:8]}", "official", {**entry, "sha256": found})
+    return Weights(_converted(path, found), f"{entry['id']}-{found[:8]}", "official", {**entry, "sha256": found})
+
+
+def _converted(path: Path, digest: str) -> Path:
+    """The tensors of a verified official file as safetensors: written beside it once, so that it is unpickled once."""
+    target = path.with_name(f"{path.stem}-{digest[:8]}.safetensors")
+    if path.suffix != ".safetensors" and not target.exists():
+        part = target.with_suffix(".part")
+        save_file({name: value.contiguous().clone() for name, value in read(path).items()}, part)
+        part.replace(target)
+    return path if path.suffix == ".safetensors" else target
 
 
 def _fetch(url: str, path: Path, digest: str | None) -> None:

@@ -29,6 +29,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from core import parallel
 from core.codec import TesseraError
+from core.lamb import Lamb
 
 
 class Step(NamedTuple):
@@ -47,7 +48,9 @@ class TrainConfig:
     steps: int
     batch: int = 8
     lr: float = 2e-4
-    schedule: str = "cosine"  # or "constant"
+    schedule: str = "cosine"  # or "constant", or "constant:N": the rate is zero from step N on
+    cycles: int = 1  # of the cosine, each with a quarter of the rate of the one before
+    optimizer: str = "adam"  # or "lamb"
     warmup: int = 200
     final_lr: float = 0.01  # of lr, at the end of the cosine
     clip: float = 2.0
@@ -62,17 +65,20 @@ class TrainConfig:
     def rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
         warm = min(1.0, (step + 1) / max(1, self.warmup))
-        if self.schedule == "constant":
-            return self.lr * warm
+        name, _, last = self.schedule.partition(":")
+        if name == "constant" and (last.isdigit() or not last):
+            return self.lr * warm if not last or step < int(last) else 0.0
         if self.schedule != "cosine":
-            raise TesseraError(f"unknown schedule '{self.schedule}': known are constant, cosine.")
-        wave = 0.5 * (1 + math.cos(math.pi * step / max(1, self.steps)))
-        return self.lr * warm * (self.final_lr + (1 - self.final_lr) * wave)
+            raise TesseraError(f"unknown schedule '{self.schedule}': known are constant, constant:N, cosine.")
+        cycle, phase = divmod(step * self.cycles / max(1, self.steps), 1)
+        wave = 0.5 * (1 + math.cos(math.pi * phase))
+        return self.lr * 0.25**cycle * warm * (self.final_lr + (1 - self.final_lr) * wave)
 
 
 Batch = Callable[[int, range], Tensor]  # (step, the samples of the global batch this rank takes) -> model input
 Image = NDArray[np.uint8]
 Log = Callable[[int, dict[str, float]], None]
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "lamb": Lamb}
 WINDOW = 100  # gradient norms kept for the running median
 
 
@@ -121,7 +127,9 @@ class Trainer:
         self.model: nn.Module = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = deepcopy(self.model).requires_grad_(False)
         self.config = config
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr)
+        if config.optimizer not in OPTIMIZERS:
+            raise TesseraError(f"unknown optimizer '{config.optimizer}': known are {', '.join(OPTIMIZERS)}.")
+        self.optimizer = OPTIMIZERS[config.optimizer](self.model.parameters(), lr=config.lr)
         self.step = 0
         self.skipped = 0
         self.norms: list[float] = []
@@ -164,6 +172,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         torch.manual_seed(_mix(config.seed, self.step, parallel.rank()))
+        if hasattr(self.model, "begin_step"):  # a model whose training changes with time
+            self.model.begin_step(self.step, config.steps)
         device = torch.device(config.device)
         cast = torch.autocast(device.type, torch.bfloat16) if config.amp else nullcontext()
         self.optimizer.zero_grad(set_to_none=True)

@@ -188,7 +188,7 @@ def _measure(job: Job, images: ImageSet, store: Store, config: Mapping[str, Any]
         store,
         about=harness.describe(method, images, legend=weights.origin if weights else ""),
         provenance=harness.provenance(config["device"], sacred_run),
-        train_fingerprints=data.get("fingerprints", ()),
+        train_fingerprints=checkpoint.seen(weights) if weights else (),
         trained_on=data.get("names", ()),
         keep_images=config["keep_images"],
     )

@@ -28,6 +28,7 @@ from core.registry import discover, make_method
 from experiments.wiring import changed, default_params, sequence
 
 STREAM = ".tsr"
+STREAMS = (STREAM, ".mcq")  # what is decompressed; the latter are files of McQuic
 PICTURES = (".png", ".webp")  # what decoded pictures are saved as
 
 
@@ -100,10 +101,12 @@ def open_codec(config: Mapping[str, Any]) -> tuple[Method, Codec]:
 def compress(config: Mapping[str, Any], run: Any) -> int:
     """Compress every input of a config and print what each takes."""
     report = Report()
-    jobs = list(_jobs(config, is_image, (STREAM,), STREAM, report))
+    jobs = list(_jobs(config, is_image, STREAMS, STREAM, report))
     if not jobs:
         return _finish(report)
-    _, codec = open_codec(config)
+    method, codec = open_codec(config)
+    if any(job.target.suffix == ".mcq" for job in jobs) and getattr(method, "container", "") != "mcq":
+        raise TesseraError("files named .mcq are those of McQuic: add params.container=mcq, or name the output .tsr.")
 
     def code(job: Job) -> tuple[bytes, Image, float | None]:
         image = open_image(job.source)
@@ -118,7 +121,7 @@ def compress(config: Mapping[str, Any], run: Any) -> int:
 def decompress(config: Mapping[str, Any], run: Any) -> int:
     """Decompress every input of a config and print what each took."""
     report = Report()
-    jobs = list(_jobs(config, lambda name: name.endswith(STREAM), PICTURES, ".decoded.png", report))
+    jobs = list(_jobs(config, lambda name: name.endswith(STREAMS), PICTURES, ".decoded.png", report))
     if not jobs:
         return _finish(report)
     _, codec = open_codec(config)

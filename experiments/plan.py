@@ -21,6 +21,7 @@ from experiments.evaluate import Outcome, evaluation_config, plan_jobs
 from experiments.wiring import ROOT, default_params
 
 STILLS = "jpeg,jpeg2000,webp,avif,jpegxl,heic"
+CODEBOOKS = "vqvae,vqvae_ema,vqvae_rot,vqvae_cosine,vqvae_ec,simvq,rvq,pq,fsq,lfq"
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ TASKS = (
     Task("rd_curve", {"method": "vvc", "dataset": "kodak"}, PAPER),
     Task("lossless_table", {"dataset": "kodak"}, PAPER),
     Task("lossless_table", {"dataset": "cifar10"}, PAPER),
+    Task("rd_curve", {"methods": CODEBOOKS, "dataset": "fashion_mnist", "limit": 1000}, PAPER),
     Task("rd_curve", {"method": "qres34m", "dataset": "kodak"}, PAPER),
     Task("rd_curve", {"method": "qres34m", "dataset": "clic_professional_test"}, PAPER),
     Task("rd_curve", {"method": "qres17m", "dataset": "celeba"}, PAPER),

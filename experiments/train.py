@@ -41,6 +41,8 @@ def train_config() -> None:
     turns = True  # flip and turn crops; False for pictures that have an upright
     lr = 2e-3
     schedule = "cosine"  # or constant
+    cycles = 1  # of the cosine, each with a quarter of the rate of the one before
+    optimizer = "adam"  # or lamb
     warmup = 200
     clip = 2.0
     ema = 0.999
@@ -99,7 +101,7 @@ def train(config: Mapping[str, Any], run: Any) -> int:
     recipe = _recipe(config)
     folder = Path(config["folder"] or f"runs/{method.name}-{method.point}-seed{config['seed']}")
     torch.manual_seed(recipe.seed)
-    start = None if config["init"] is None else checkpoint.find(method, config["init"])
+    start = None if config["init"] is None else checkpoint.find(method, config["init"], hasattr(method, "adopt"))
     model = _initial(method, start)
     if config["straight_through"]:
         if not hasattr(model, "straight_through"):
@@ -155,9 +157,10 @@ def describe(method: Method, recipe: TrainConfig, config: Mapping[str, Any], dat
 
 
 def _recipe(config: Mapping[str, Any]) -> TrainConfig:
-    names = ("steps", "batch", "lr", "schedule", "warmup", "clip", "ema", "amp", "seed", "log_every", "save_every")
+    names = ("steps", "batch", "lr", "schedule", "cycles", "optimizer", "warmup", "clip", "ema", "amp", "seed",
+             "log_every", "save_every")  # fmt: skip
     device = config["device"]
-    for name in ("steps", "batch", "crop", "threads", "log_every", "save_every"):
+    for name in ("steps", "batch", "crop", "cycles", "threads", "log_every", "save_every"):
         if config[name] < 1:
             raise TesseraError(f"{name}={config[name]} must be at least 1.")
     if device.startswith("cuda") and not torch.cuda.is_available():
@@ -166,6 +169,9 @@ def _recipe(config: Mapping[str, Any]) -> TrainConfig:
 
 
 def _initial(method: Method, start: checkpoint.Weights | None) -> torch.nn.Module:
+    if start is not None and hasattr(method, "adopt"):  # what fits of weights for another point
+        adopted: torch.nn.Module = method.adopt(checkpoint.read(start.path))
+        return adopted
     model: torch.nn.Module | None = method.model() if start is None else checkpoint.load(method, start)
     if model is None:
         raise TesseraError(f"{method.name} has nothing to train: choose a method with weights.")

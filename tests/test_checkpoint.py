@@ -240,7 +240,12 @@ def test_official_weights_are_fetched_once_and_verified(shipped, capsys):
         assert len(web.requests) == 1 and "MIT" in capsys.readouterr().out
         with pytest.raises(MissingWeights, match="another SHA-256"):
             checkpoint.find(Toy(lmb=2))
-    assert [p.name for p in found.path.parent.iterdir()] == ["toy-1.pt"]
+        web.files.clear()
+        (found.path.with_name("toy-1.pt")).rename(found.path.with_name("kept"))
+        with pytest.raises(MissingWeights):  # what was converted is not trusted without the file it is of
+            checkpoint.find(Toy())
+    digest = hashlib.sha256(data).hexdigest()[:8]
+    assert {p.name for p in found.path.parent.iterdir()} == {"kept", f"toy-1-{digest}.safetensors"}
 
 
 def test_a_file_without_published_checksum_is_locked_on_first_use(shipped, tmp_path):
@@ -249,13 +254,14 @@ def test_a_file_without_published_checksum_is_locked_on_first_use(shipped, tmp_p
         shipped({"id": "toy-1", "point": 1, "url": f"{web.url}/toy.pt"})
         found = checkpoint.find(Toy())
         lock = json.loads((tmp_path / "cache" / "weights.lock.json").read_text())
-        assert lock == {"toy-1": hashlib.sha256(found.path.read_bytes()).hexdigest()}
-        found.path.write_bytes(official(net(6).state_dict()))
+        fetched = found.path.with_name("toy-1.pt")
+        assert lock == {"toy-1": hashlib.sha256(fetched.read_bytes()).hexdigest()}
+        fetched.write_bytes(official(net(6).state_dict()))
         with pytest.raises(CheckpointError, match="not the published file"):
             checkpoint.find(Toy())
-        found.path.unlink()
+        fetched.unlink()
         assert equal(checkpoint.load(Toy(), checkpoint.find(Toy())), net(5))
-        found.path.unlink()
+        fetched.unlink()
         web.files["toy.pt"] = official(net(6).state_dict())  # replaced by its authors
         with pytest.raises(MissingWeights, match="another SHA-256"):
             checkpoint.find(Toy())

@@ -133,7 +133,8 @@ def test_estimate_and_payload(name: str) -> None:
     assert 0 < payload <= 8 * len(stream)
     if isinstance(codec, HasEstimate):
         bits = codec.bits(picture(*ROUND[0]))
-        assert abs(payload - bits) <= max(64, 0.02 * bits)
+        slack = max(64, 0.02 * bits)  # a codec may correct an untrained model, but loses nothing to it
+        assert 0.5 * bits - slack <= payload <= bits + slack
 
 
 @pytest.mark.parametrize("name", NAMES)

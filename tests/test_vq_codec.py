@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import Command
 
-from core import checkpoint
+from core import checkpoint, fingerprints
 from core.bitstream import BitstreamError
 from core.checkpoint import CheckpointError, Weights
 from core.codec import Codec, HasCodes, HasEstimate, HasPayload, Image, TesseraError
@@ -21,7 +21,7 @@ from core.entropy import Decoder, Encoder
 from core.registry import make_method
 from core.train import TrainConfig, fit
 from vq.methods import FiniteScalar, MovingAverage, Product, Residual, VQMethod
-from vq.prior import Prior, logit_tables, waves
+from vq.prior import Prior, logit_frequencies, waves
 from vq.quantizer import QuantizerError
 from vq.vqvae import VQVAE
 
@@ -173,11 +173,11 @@ def test_prior_pays_where_codes_are_predictable(tmp_path: Path) -> None:
     assert mine < 0.9 * theirs
 
 
-def test_logit_tables_are_whole_numbers_only() -> None:
-    tables = logit_tables(np.array([[0, 64, -10_000], [5, 5, 5]]))
-    assert all(row.sum() == 2**24 and row.min() >= 1 for row in tables.frequencies)
-    assert tables.frequencies[0][1] / tables.frequencies[0][0] == pytest.approx(np.e, rel=1e-3)
-    assert tables.frequencies[0].tolist() == [4512089, 12265114, 13], "the same on every machine"
+def test_logit_frequencies_are_whole_numbers_only() -> None:
+    frequencies = logit_frequencies(np.array([[0, 64, -10_000], [5, 5, 5]]))
+    assert frequencies.sum(1).tolist() == [2**24] * 2 and frequencies.min() >= 1
+    assert frequencies[0, 1] / frequencies[0, 0] == pytest.approx(np.e, rel=1e-3)
+    assert frequencies[0].tolist() == [4512089, 12265114, 13], "the same on every machine"
 
 
 def test_damage_and_other_checkpoints_are_sentences(tmp_path: Path) -> None:
@@ -228,14 +228,17 @@ def grey_images(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path / "data"
 
 
-def test_train_evaluate_and_usage_from_the_command_line(command: Command, grey_images: Path, tmp_path: Path) -> None:
-    """Grey images stay grey, counts are made, usage is logged, and the table shows the measured cell."""
+def test_train_evaluate_and_usage_from_the_command_line(
+    command: Command, grey_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Grey images stay grey, counts are made, usage is logged, the table shows the measured cell; no leak passes."""
+    monkeypatch.setattr(fingerprints, "INLINE", 10)
     words = ("with", "method=vqvae_ema", "dataset=fashion_mnist", f"data_root={grey_images}", "params.size=8")
     recipe = ("crop=28", "turns=False", "scales=[1.0]", "steps=4", "batch=4", "save_every=2", "log_every=2")
     done = command("vq", "train", *words, *recipe, "folder=trained", "params.hidden=[8]")
     assert done.code == 0, done.err
     meta = json.loads((tmp_path / "trained" / "meta.json").read_text())
-    assert len(meta["data"]["fingerprints"]) == 12 and meta["recipe"]["turns"] is False
+    assert meta["data"]["fingerprints"]["images"] == 12 and meta["recipe"]["turns"] is False
     log = (tmp_path / "trained" / "train.csv").read_text().splitlines()
     assert len(log) == 3 and log[0].endswith("used0,perplexity0") and all(row.split(",")[-1] for row in log[1:])
     counts = checkpoint.read(tmp_path / "trained" / "weights.safetensors")["counts0"]
@@ -244,3 +247,6 @@ def test_train_evaluate_and_usage_from_the_command_line(command: Command, grey_i
     assert done.code == 0, done.err
     assert "Codebook usage on fashion_mnist" in done.out and (tmp_path / "results/tables").is_dir()
     assert len(list((tmp_path / "results" / "figures").glob("codebook_*.pdf"))) == 2
+    leaking = [word.replace("=fashion_mnist", "=fashion_mnist_train") for word in words]
+    done = command("vq", "evaluate", *leaking, "weights=trained", "params.hidden=[8]")
+    assert done.code == 2 and "12 of 12 images" in done.err and "in the training data" in done.err

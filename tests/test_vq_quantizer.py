@@ -16,8 +16,10 @@ from torch import Tensor
 
 from core.registry import UnknownName
 from vq import quantizers as q
-from vq.quantizer import Quantizer, QuantizerError, nearest, rotated, usage
+from vq import search
+from vq.quantizer import Quantizer, QuantizerError, rotated, usage
 from vq.quantizers.learned import YOUNG, kmeans
+from vq.search import nearest
 
 DIM = 8
 MAKERS: dict[str, Callable[[], Quantizer]] = {
@@ -136,18 +138,40 @@ def test_nearest_is_exhaustive(size: int) -> None:
     assert torch.equal(nearest(codebook, torch.cat([codebook, codebook])), torch.arange(size)), "ties: the lowest"
 
 
-def test_nearest_needs_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scores of 4 MB at a time, in one buffer, not 20,000 x 2048 of them (164 MB)."""
-    buffers = set()
-    product = torch.addmm
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("size", [40, 300])
+def test_nearest_is_exact_in_float32(monkeypatch: pytest.MonkeyPatch, packed: bool, size: int) -> None:
+    """Codes that rounding cannot tell apart are told apart: the codes of float64, of equal ones the lowest."""
+    if not packed:
+        monkeypatch.setattr(search, "packs", lambda weight: False)
+    few = rows(size // 4, 16, seed=2) + 10
+    codebook = torch.cat([few, few * (1 + 3e-7), few, few * (1 - 2e-7)])  # nearly equal and equal ones
+    z, bias = rows(800, 16) + 10, torch.rand(size, generator=torch.Generator().manual_seed(3)) * 1e-6
+    for added in (None, bias):
+        exact = (z.double()[:, None] - codebook.double()).square().sum(2) + (0 if added is None else added)
+        naive = (codebook.square().sum(1) + (0 if added is None else added) - 2 * z @ codebook.t()).argmin(1)
+        found = nearest(z, codebook, added)
+        loss = exact.gather(1, found[:, None])[:, 0] - exact.amin(1)
+        assert loss.max() < 1e-11 and not torch.equal(naive, found)
+        assert added is not None or not ((found >= size // 2) & (found < size * 3 // 4)).any(), "the earlier twin"
 
-    def spy(*args: Tensor, out: Tensor) -> Tensor:
-        buffers.add((out.data_ptr(), out.untyped_storage().nbytes()))
-        return product(*args, out=out)
 
-    monkeypatch.setattr(torch, "addmm", spy)
+@pytest.mark.parametrize("packed", [True, False])
+def test_nearest_needs_little_memory(monkeypatch: pytest.MonkeyPatch, packed: bool) -> None:
+    """Scores of 4 MB at a time, not 20,000 x 2048 of them (164 MB), and without oneDNN in one buffer."""
+    seen: list[tuple[int, int]] = []
+    finish = search._two_best
+
+    def spy(scores: Tensor, block: int) -> tuple[Tensor, Tensor]:
+        seen.append((scores.numel(), scores.data_ptr()))
+        return finish(scores, block)
+
+    monkeypatch.setattr(search, "_two_best", spy)
+    if not packed:
+        monkeypatch.setattr(search, "packs", lambda weight: False)
     nearest(rows(20_000, 4), rows(2048, 4))
-    assert [size for _, size in buffers] == [2**22]
+    assert len(seen) == 40 and max(count for count, _ in seen) == 2**20
+    assert packed or len({place for _, place in seen}) == 1
 
 
 def test_rotation_takes_z_to_its_vector() -> None:
@@ -223,6 +247,17 @@ def test_residual_against_the_oracle() -> None:
     out = mine(rows(100))
     assert torch.equal(out.codes, codes[0])
     torch.testing.assert_close(out.quantized, quantized[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e3])
+def test_lfq_entropy_loss(scale: float) -> None:
+    """It is that of the bits' probabilities, and decided bits (probabilities of exactly 0 and 1) do not break it."""
+    lfq, z = q.LFQ(4, commitment=0.0, entropy=1.0), (scale * rows(50, 4)).requires_grad_()
+    loss = lfq(z).loss
+    (grad,) = torch.autograd.grad(loss, z)
+    p = torch.sigmoid(4 * z.detach().double())
+    entropy = lambda p: -(torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)).mean()  # noqa: E731
+    assert torch.isfinite(grad).all() and float(loss) == pytest.approx(float(entropy(p) - entropy(p.mean(0))), abs=1e-4)
 
 
 def test_fsq_never_makes_its_codebook() -> None:

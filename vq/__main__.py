@@ -7,12 +7,22 @@ python -m vq train with method=vecvq source=normal2d params.lmb=10 params.distor
 python -m vq train with method=vecvq source=laplace params.recipe=tfc params.k=128 params.codebook=uniform-40
 python -m vq train with method=ecvq source=normal2d params.lmb=16
 
+McQuic (``docs/methods/mcquic.md``):
+
+python -m vq train with method=mcquic_small params.m=4       # on one CPU thread; the same command resumes
+python -m vq train with paper method=mcquic dataset=lmdb:PATH device=cuda
+python -m vq dataset with input=PHOTOGRAPHS output=PATH      # the LMDB of the published tool
+python -m vq sizes with method=mcquic_small params.m=4 input=photo.png
+python -m vq compress with method=mcquic params.container=mcq input=photo.png output=photo.mcq
+
 On images: ``python -m vq train|evaluate|... with method=NAME dataset=...``, as for every family.
 """
 
 import sys
 
 from experiments.family import main
+from experiments.mcquic import COMMANDS as OTHERS
+from experiments.mcquic import TRAIN
 from experiments.toy import refuse_unknown
 from experiments.toy_train import toy_train_config, train
 from vq.toy import TOY
@@ -23,12 +33,16 @@ IMAGES = {
     "crop": 28,
     "turns": False,
     "scales": (1.0,),
-    "batch": 64,
-    "amp": False,
-    "lr": 1e-3,
+    "steps": 1000,
+    "batch": 32,
+    "lr": 2e-3,
     "warmup": 50,
     "ema": 0.99,
+    "save_every": 250,
 }  # what replaces the defaults of commands on images
+
+
+PHOTOGRAPHS = {"method": "mcquic_small", "crop": 128, "batch": 8, "lr": 1e-3, "warmup": 100, "clip": 1.0, "ema": 0.995}
 
 
 def _for_images(words: list[str]) -> bool:
@@ -39,7 +53,9 @@ def _for_images(words: list[str]) -> bool:
 
 
 if __name__ == "__main__":
-    toy = {} if _for_images(sys.argv) else {"train": (toy_train_config, train, {"smoke": {"vectors": 10_000}})}
+    photographs = any(word.startswith("method=mcquic") for word in sys.argv) or sys.argv[1:2] in [[c] for c in OTHERS]
+    vectors = {"train": (toy_train_config, train, {"smoke": {"vectors": 10_000}})}
+    toy = {} if photographs or _for_images(sys.argv) else vectors
     if toy:
         refuse_unknown(sys.argv)
-    main("vq", {} if toy else IMAGES, toy)
+    main("vq", {} if toy else PHOTOGRAPHS if photographs else IMAGES, toy | OTHERS | (TRAIN if photographs else {}))

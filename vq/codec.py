@@ -35,10 +35,11 @@ class VQCodec:
         self.tables: list[Tables] = [categorical_table(weights) for weights in self.weights]
         self.prior = None if model.prior is None else model.prior.fixed()
         self.fingerprint = bitstream.fingerprint(name, str(len(self.codebook_sizes)), digest)
+        self._last: tuple[Image, list[Codes]] | None = None
 
     def compress(self, image: Image) -> bytes:
         """uint8 (H, W, 1 or 3) of any size -> stream."""
-        codes, encoder, check = self._codes(image), Encoder(), SymbolCheck()
+        codes, encoder, check = self._encoded(image), Encoder(), SymbolCheck()
         if self.prior is not None:
             dear = sum(map(self._static_bits, codes)) > sum(map(self.prior.bits, codes))
             encoder.encode_uniform([int(dear)], 1)
@@ -86,10 +87,16 @@ class VQCodec:
         """Bits of entropy-coded symbols."""
         return bitstream.payload_bits(stream)
 
-    def _codes(self, image: Image) -> list[Codes]:
-        """The codes of each plane, (books, h, w)."""
+    def _encoded(self, image: Image) -> list[Codes]:
+        """The codes of each plane, (books, h, w), which are kept until the next image."""
         codes = self.model.encode(self.model.planes(image))[:, : len(self.codebook_sizes)]
-        return list(codes.cpu().numpy())
+        self._last = image.copy(), list(codes.cpu().numpy())
+        return self._last[1]
+
+    def _codes(self, image: Image) -> list[Codes]:
+        """The same, for questions about an image that was just compressed."""
+        known = self._last is not None and np.array_equal(self._last[0], image)
+        return self._last[1] if known and self._last else self._encoded(image)
 
     def _grid(self, height: int, width: int) -> tuple[int, int, int]:
         """Books, rows and columns of the codes of a plane."""

@@ -28,8 +28,6 @@ from vq.quantizers import (
 )
 from vq.vqvae import VQVAE
 
-SIZES = (4, 16, 64, 256, 1024)
-
 
 @dataclass(frozen=True)
 class VQMethod(Method):
@@ -39,7 +37,7 @@ class VQMethod(Method):
     trains_on: ClassVar[tuple[str, ...]] = ("fashion_mnist",)
     note: ClassVar[str] = "Container header (16 bytes on a small image) counts."
     channels: int = 1  # 1: each colour is a grey image of its own; 3: RGB
-    hidden: tuple[int, ...] = (64,)  # widths, one stride of 2 each
+    hidden: tuple[int, ...] = (32,)  # widths, one stride of 2 each
     dim: int = 64  # of a latent vector
     weight: float = 10.0  # of the mean squared error, against the quantiser's losses
     commitment: float = 0.25
@@ -53,6 +51,10 @@ class VQMethod(Method):
         """A fresh network."""
         return VQVAE(self.channels, self.hidden, self.quantizer(), self.weight, self.prior)
 
+    def read_state(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Weights that were trained with a prior also serve without it."""
+        return state if self.prior else {name: v for name, v in state.items() if not name.startswith("prior.")}
+
     def codec(self, model: VQVAE) -> VQCodec:
         """A codec of the model in eval mode."""
         return VQCodec(model, self.name, checkpoint.digest(model))
@@ -63,7 +65,7 @@ class SizedMethod(VQMethod):
     """A method whose curve is the codebook size."""
 
     curve: ClassVar[str | None] = "size"
-    points: ClassVar[tuple[int, ...]] = SIZES
+    points: ClassVar[tuple[int, ...]] = (256,)
     size: int = 256  # codes
 
 
@@ -72,6 +74,7 @@ class SizedMethod(VQMethod):
 class Gradient(SizedMethod):
     """The codebook by gradient, from a small uniform start, nothing done about dead codes (as published)."""
 
+    points: ClassVar[tuple[int, ...]] = (16, 64, 256)
     init: str = "uniform"  # or kmeans, on the first batch
     revive: float = 0.0  # codes used less than this share of the mean restart at a random latent; 0: never
     cosine: bool = False
@@ -96,6 +99,7 @@ class Cosine(Gradient):
     """A codebook of few dimensions on the unit sphere (ViT-VQGAN, arXiv 2110.04627)."""
 
     paper: ClassVar[str] = "Yu et al., arXiv 2110.04627"
+    points: ClassVar[tuple[int, ...]] = (256,)
     init: str = "kmeans"
     revive: float = 0.03
     cosine: bool = True
@@ -107,6 +111,7 @@ class Cosine(Gradient):
 class MovingAverage(SizedMethod):
     """The codebook of moving averages, k-means start, dead codes revived: the least a baseline should do."""
 
+    points: ClassVar[tuple[int, ...]] = (16, 64, 256)
     init: str = "kmeans"
     revive: float = 0.03
     decay: float = 0.99
@@ -131,6 +136,7 @@ class Rotated(MovingAverage):
     """``vqvae_ema`` with the rotation trick instead of the straight-through gradient."""
 
     paper: ClassVar[str] = "Fifty et al., arXiv 2410.06424"
+    points: ClassVar[tuple[int, ...]] = (256,)
     rotation: bool = True
 
 
@@ -141,7 +147,7 @@ class EntropyConstrained(VQMethod):
 
     paper: ClassVar[str] = "Chou, Lookabaugh, Gray, 1989, on the backbone of arXiv 1711.00937"
     curve: ClassVar[str | None] = "rate_weight"
-    points: ClassVar[tuple[float, ...]] = (0.01, 0.1, 0.5, 1.0, 2.0)
+    points: ClassVar[tuple[float, ...]] = (0.5,)
     rate_weight: float = 0.5  # latent variances per bit
     size: int = 512
     decay: float = 0.99
@@ -173,6 +179,7 @@ class Residual(VQMethod):
 
     paper: ClassVar[str] = "Zeghidour et al., arXiv 2107.03312"
     curve: ClassVar[str | None] = "stages"
+    variable_rate: ClassVar[bool] = True
     points: ClassVar[tuple[int, ...]] = (1, 2, 3, 4)
     stages: int = 4
     max_stages: int = 4
@@ -201,7 +208,7 @@ class Product(VQMethod):
 
     paper: ClassVar[str] = "Jegou, Douze, Schmid, 2011, on the backbone of arXiv 1711.00937"
     curve: ClassVar[str | None] = "books"
-    points: ClassVar[tuple[int, ...]] = (1, 2, 4, 8)
+    points: ClassVar[tuple[int, ...]] = (4,)
     books: int = 4
     size: int = 8
     revive: float = 0.03
@@ -220,7 +227,7 @@ class FiniteScalar(VQMethod):
 
     paper: ClassVar[str] = "Mentzer et al., arXiv 2309.15505"
     curve: ClassVar[str | None] = "levels"
-    points: ClassVar[tuple[str, ...]] = ("2x2", "5x3", "4x4x4", "8x6x5", "8x5x5x5")
+    points: ClassVar[tuple[str, ...]] = ("5x3", "4x4x4", "8x6x5")
     levels: str = "8x6x5"
 
     def quantizer(self) -> Quantizer:
@@ -239,7 +246,7 @@ class LookupFree(VQMethod):
 
     paper: ClassVar[str] = "Yu et al., arXiv 2310.05737"
     curve: ClassVar[str | None] = "bits"
-    points: ClassVar[tuple[int, ...]] = (2, 4, 6, 8, 10)
+    points: ClassVar[tuple[int, ...]] = (8,)
     bits: int = 8  # of a vector
     entropy: float = 0.1  # weight of the entropy loss
 

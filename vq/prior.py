@@ -10,7 +10,8 @@ and every library gets the same frequency tables.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -29,11 +30,13 @@ WIDTH, HIDDEN = 12, 64
 FINE = 2.0**10  # of weights
 COARSE = 2.0**8  # of activations
 LOGIT = 64  # steps per nat
+PASSES, STEPS = 1, (100, 1000)  # over the codes that the prior learns from, and the least and most steps
+POSITIONS, WINDOW = 4096, 32  # codes of one step, and the largest side of a window that is cut from a grid
+RATE = 5e-3  # of Adam at the start; it falls to zero in a straight line
 FLOOR = 14 * LOGIT  # a code further below the best one than this counts as if it were here
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
-Visit = Callable[[int, Tables, Codes, Codes], NDArray[Any]]  # (book, tables, rows, columns) -> the codes there
 
 
 class Prior(nn.Module):
@@ -50,7 +53,7 @@ class Prior(nn.Module):
     def forward(self, codes: Tensor) -> Tensor:
         """Cross-entropy in nats of codes (B, books used, h, w), the mean per book, (books used,); no gradient to them.
 
-        Fewer books than the prior knows are its first ones; the others still get a (zero) gradient.
+        Fewer books than the prior knows are its first ones.
         """
         codes = codes.detach()
         hidden = self.context(self._neighbourhood(codes))
@@ -60,8 +63,22 @@ class Prior(nn.Module):
                 hidden = hidden + self.current[book - 1](self.embed[book - 1](codes[:, book - 1]))
             logits = head(F.relu(hidden)).float()
             nats.append(F.cross_entropy(logits.flatten(0, -2), codes[:, book].flatten()))
-        idle = sum((p.sum() for p in self.parameters()), start=torch.zeros((), device=codes.device)) * 0
-        return torch.stack(nats) + idle
+        return torch.stack(nats)
+
+    def fit(self, grids: Sequence[Tensor]) -> None:
+        """Learn from grids of codes (B, books, h, w), of one or more sizes; the same in every call."""
+        positions = sum(len(codes) * codes[0, 0].numel() for codes in grids)
+        steps = int(np.clip(PASSES * positions // POSITIONS, *STEPS))
+        draw = torch.Generator().manual_seed(0)
+        order = torch.multinomial(torch.tensor([float(c[:, 0].numel()) for c in grids]), steps, True, generator=draw)
+        self.requires_grad_(True)
+        optimizer = torch.optim.Adam(self.parameters(), lr=RATE)
+        for step, place in enumerate(order.tolist()):
+            optimizer.param_groups[0]["lr"] = RATE * (1 - step / steps)
+            optimizer.zero_grad()
+            self(_sample(grids[place], draw)).sum().backward()
+            optimizer.step()
+        self.requires_grad_(False)
 
     def _neighbourhood(self, codes: Tensor) -> Tensor:
         """(B, books, h, w) -> (B, h, w, neighbours * WIDTH), books summed."""
@@ -89,52 +106,65 @@ class FixedPrior:
         self.heads = [(_whole(h.weight, FINE).T, _whole(h.bias, FINE * COARSE)) for h in prior.heads]
 
     def encode(self, codes: Codes, encoder: Encoder) -> None:
-        """Append codes (books, h, w) to a stream."""
-
-        def step(book: int, tables: Tables, ys: Codes, xs: Codes) -> Codes:
-            symbols: Codes = codes[book, ys, xs]
-            encoder.encode(symbols, np.arange(len(ys)), tables)
-            return symbols
-
-        self._walk(codes.shape, step)
+        """Append codes (books, h, w) to a stream: wave after wave, the books of a wave one after the other."""
+        order = np.concatenate([np.full(len(ys), i) for i, (ys, _) in enumerate(waves(*codes.shape[1:]))])
+        found = list(self._known(codes))
+        rows = [row for _, frequencies in found for row in frequencies]
+        places = np.argsort(np.tile(order, len(found)), kind="stable")
+        symbols = np.concatenate([chosen for chosen, _ in found])[places]
+        encoder.encode(symbols, np.arange(len(rows)), _tables([rows[place] for place in places]))
 
     def decode(self, shape: tuple[int, int, int], decoder: Decoder) -> Codes:
         """The next codes (books, h, w) of a stream."""
-        return self._walk(shape, lambda book, tables, ys, xs: decoder.decode(np.arange(len(ys)), tables))
+        books, height, width = shape
+        framed = self._framed(shape)
+        for ys, xs in waves(height, width):
+            hidden = self._hidden(framed, ys, xs)
+            for book in range(books):
+                hidden, frequencies = self._frequencies(book, hidden, framed, ys, xs)
+                framed[book, ys + REACH, xs + REACH] = decoder.decode(np.arange(len(ys)), _tables(frequencies))
+        grid: Codes = framed[:, REACH:, REACH : REACH + width]
+        return grid
 
     def bits(self, codes: Codes) -> float:
         """What codes (books, h, w) cost under the integer tables."""
-        total = 0.0
+        costs = (
+            PRECISION * len(chosen) - np.log2(np.take_along_axis(frequencies, chosen[:, None], axis=1)).sum()
+            for chosen, frequencies in self._known(codes)
+        )
+        return float(sum(costs))
 
-        def step(book: int, tables: Tables, ys: Codes, xs: Codes) -> Codes:
-            nonlocal total
-            symbols: Codes = codes[book, ys, xs]
-            rows = np.array([row[s] for row, s in zip(tables.frequencies, symbols, strict=True)])
-            total += PRECISION * len(rows) - float(np.log2(rows).sum())
-            return symbols
+    def _known(self, codes: Codes) -> Iterator[tuple[Codes, Codes]]:
+        """Of each book the codes (n,) and frequencies (n, K) of all positions, in the order of the waves."""
+        framed = self._framed(codes.shape)
+        framed[:, REACH:, REACH:-REACH] = codes
+        ys, xs = (np.concatenate(sides) for sides in zip(*waves(*codes.shape[1:]), strict=True))
+        hidden = self._hidden(framed, ys, xs)
+        for book, plane in enumerate(codes):
+            hidden, frequencies = self._frequencies(book, hidden, framed, ys, xs)
+            yield plane[ys, xs], frequencies
 
-        self._walk(codes.shape, step)
-        return total
-
-    def _walk(self, shape: tuple[int, ...], step: Visit) -> Codes:
-        """Visit the grid wave by wave; ``step`` takes tables for the positions of a wave and says their codes."""
+    def _framed(self, shape: tuple[int, ...]) -> Codes:
+        """A grid (books, h, w) with the code for 'outside' everywhere, and above and beside it as far as is seen."""
         books, height, width = shape
-        framed = np.stack([np.full((height + REACH, width + 2 * REACH), size) for size in self.sizes[:books]])
-        for ys, xs in waves(height, width):
-            seen = [sum(self.embed[b][framed[b, ys + REACH + dy, xs + REACH + dx]] for b in range(books))
-                    for dy, dx in NEIGHBOURS]  # fmt: skip
-            hidden = np.concatenate(seen, axis=1) @ self.context + self.bias
-            for book in range(books):
-                if book:
-                    hidden = (
-                        hidden + self.embed[book - 1][framed[book - 1, ys + REACH, xs + REACH]] @ self.current[book - 1]
-                    )
-                weight, bias = self.heads[book]
-                logits = np.floor(np.maximum(hidden, 0) / FINE) @ weight + bias
-                tables = logit_tables(np.floor(logits / (FINE * COARSE / LOGIT)).astype(np.int64))
-                framed[book, ys + REACH, xs + REACH] = step(book, tables, ys, xs)
-        grid: Codes = framed[:, REACH:, REACH : REACH + width]
-        return grid
+        return np.stack([np.full((height + REACH, width + 2 * REACH), size) for size in self.sizes[:books]])
+
+    def _hidden(self, framed: Codes, ys: Codes, xs: Codes) -> Floats:
+        """What the neighbours of positions (n,) say, (n, HIDDEN), before the books of the positions themselves."""
+        dy, dx = np.array(NEIGHBOURS).T
+        rows, columns = REACH + ys[:, None] + dy, REACH + xs[:, None] + dx  # (n, neighbours)
+        seen = sum(self.embed[b][plane[rows, columns]] for b, plane in enumerate(framed))
+        hidden: Floats = np.reshape(seen, (len(ys), -1)) @ self.context + self.bias
+        return hidden
+
+    def _frequencies(self, book: int, hidden: Floats, framed: Codes, ys: Codes, xs: Codes) -> tuple[Floats, Codes]:
+        """The hidden layer with the book before this one, whose codes are known, and this book's frequencies (n, K)."""
+        if book:
+            before = self.embed[book - 1][framed[book - 1, ys + REACH, xs + REACH]]
+            hidden = hidden + before @ self.current[book - 1]
+        weight, bias = self.heads[book]
+        logits = np.floor(np.maximum(hidden, 0) / FINE) @ weight + bias
+        return hidden, logit_frequencies(np.floor(logits / (FINE * COARSE / LOGIT)).astype(np.int64))
 
 
 def waves(height: int, width: int) -> Iterator[tuple[Codes, Codes]]:
@@ -151,12 +181,37 @@ def exponentials() -> Codes:
     return np.maximum(np.rint(2.0**20 * np.exp(-np.arange(FLOOR + 1) / LOGIT)), 1).astype(np.int64)
 
 
-def logit_tables(logits: Codes) -> Tables:
-    """Frequency tables of whole logits (n, K) in steps of 1 / LOGIT nats; integer arithmetic throughout."""
+def logit_frequencies(logits: Codes) -> Codes:
+    """Frequencies (n, K), at least 1 and of sum 2**24, of whole logits (n, K) in steps of 1 / LOGIT nats.
+
+    Integer arithmetic throughout.
+    """
     weights = exponentials()[np.minimum(logits.max(1, keepdims=True) - logits, FLOOR)]
     cumulative = np.concatenate([np.zeros((len(weights), 1), np.int64), np.cumsum(weights, axis=1)], axis=1)
     shared = cumulative * ((1 << PRECISION) - weights.shape[1]) // cumulative[:, -1:]  # below 2**20 K 2**24 < 2**63
-    return Tables(tuple(np.diff(shared, axis=1) + 1), np.zeros(len(weights), np.int64))
+    frequencies: Codes = np.diff(shared, axis=1) + 1
+    return frequencies
+
+
+def logit_tables(logits: Codes) -> Tables:
+    """Tables of whole logits (n, K), see ``logit_frequencies``."""
+    return _tables(logit_frequencies(logits))
+
+
+def _tables(rows: Iterable[Codes]) -> Tables:
+    """A table for each row of frequencies."""
+    each = tuple(rows)
+    return Tables(each, np.zeros(len(each), np.int64))
+
+
+def _sample(codes: Tensor, draw: torch.Generator) -> Tensor:
+    """A window at one place of some of the grids codes (B, books, h, w): about ``POSITIONS`` positions."""
+    sides = [min(WINDOW, side) for side in codes.shape[2:]]
+    y, x = (
+        int(torch.randint(side - cut + 1, (), generator=draw)) for side, cut in zip(codes.shape[2:], sides, strict=True)
+    )
+    chosen = torch.randint(len(codes), (max(1, POSITIONS // math.prod(sides)),), generator=draw)
+    return codes[chosen.to(codes.device), :, y : y + sides[0], x : x + sides[1]]
 
 
 def _whole(weight: Any, scale: float) -> Floats:

@@ -18,9 +18,6 @@ from torch.nn import functional as F
 
 from core.codec import TesseraError
 
-SCORES = 2**20  # scores of one chunk of a search: 4 MB of floats, which stay in the cache
-BLOCK = 64  # codes whose smallest score is found first
-
 
 class QuantizerError(TesseraError):
     """A quantiser that cannot be built as asked, or vectors and codes that it cannot take."""
@@ -95,40 +92,6 @@ def usage(codes: Tensor, sizes: tuple[int, ...]) -> dict[str, Tensor]:
     shares = [c / c.sum().clamp(min=1) for c in counts]
     entropies = torch.stack([-torch.xlogy(p, p).sum() for p in shares])
     return {"perplexity": entropies.exp().float(), "used": torch.stack([(c > 0).sum() for c in counts])}
-
-
-@torch.no_grad()
-def nearest(rows: Tensor, codebook: Tensor, bias: Tensor | None = None) -> Tensor:
-    """For each row (N, d) the code, int64 (N,), that minimises ``|row - codebook[k]|**2 + bias[k]``; ties: the lowest.
-
-    Every code is tried, a chunk of rows at a time: one matrix product into a buffer of 4 MB, then the smallest score
-    of each block of codes and the place of the smallest in the best block, which is faster than a plain ``argmin``.
-    """
-    size = codebook.shape[0]
-    padding = -size % BLOCK if size > 2 * BLOCK else 0
-    offsets = codebook.square().sum(1) + (0 if bias is None else bias)
-    offsets = F.pad(offsets, (0, padding), value=torch.inf)
-    matrix = F.pad(codebook, (0, 0, 0, padding)).mul(-2).t().contiguous()  # (d, K)
-    step = max(1, SCORES // len(offsets))
-    scores = rows.new_empty(min(step, len(rows)), len(offsets))
-    found = torch.empty(len(rows), dtype=torch.int64, device=rows.device)
-    for start in range(0, len(rows), step):
-        part = rows[start : start + step]
-        part_scores = torch.addmm(offsets, part, matrix, out=scores[: len(part)])
-        _smallest(part_scores, BLOCK if size > 2 * BLOCK else size, found[start : start + step])
-    return found
-
-
-def _smallest(scores: Tensor, block: int, out: Tensor) -> None:
-    """Write the place of the smallest of each row of scores (n, K) into out (n,)."""
-    n, size = scores.shape
-    if size == block:
-        torch.argmin(scores, dim=1, out=out)
-        return
-    blocks = scores.view(-1, block)
-    best = blocks.amin(1).view(n, -1).argmin(1)
-    inside = blocks.index_select(0, best + torch.arange(n, device=best.device) * (size // block)).argmin(1)
-    torch.add(inside, best, alpha=block, out=out)
 
 
 def straight_through(z: Tensor, quantized: Tensor) -> Tensor:

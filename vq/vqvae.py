@@ -6,7 +6,6 @@ latent), without the activations there behind the latent and behind the image, w
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
@@ -63,9 +62,9 @@ def decoder(channels: int, hidden: Sequence[int], dim: int) -> nn.Sequential:
 class VQVAE(nn.Module):
     """Encoder, quantiser, decoder; optionally a prior over the codes. Images are float (B, channels, H, W) in [0, 1].
 
-    The loss is ``weight`` times the mean squared error, plus the quantiser's, plus the prior's nats per code.
-    ``counts0``, ``counts1``, ... hold how often each code of each book occurs in training images (all zero before
-    ``calibrate``): the entropy coder's tables come from these integers alone.
+    The loss is ``weight`` times the mean squared error, plus the quantiser's. ``counts0``, ``counts1``, ... hold how
+    often each code of each book occurs in training images (all zero before ``calibrate``): the entropy coder's tables
+    come from these integers alone. The prior too learns in ``calibrate``, when codes change no more.
     """
 
     def __init__(
@@ -80,7 +79,7 @@ class VQVAE(nn.Module):
         self.encoder = encoder(channels, hidden, quantizer.dim)
         self.quantizer = quantizer
         self.decoder = decoder(channels, hidden, quantizer.dim)
-        self.prior = Prior(quantizer.codebook_sizes) if prior else None
+        self.prior = Prior(quantizer.codebook_sizes).requires_grad_(False) if prior else None
         self.books = len(quantizer.codebook_sizes)
         for book, size in enumerate(quantizer.codebook_sizes):
             self.register_buffer(f"counts{book}", torch.zeros(size, dtype=torch.int64))
@@ -91,7 +90,7 @@ class VQVAE(nn.Module):
         return [self.get_buffer(f"counts{book}") for book in range(self.books)]
 
     def forward(self, x: Tensor) -> Step:
-        """One training step's loss; bits are per pixel, under the prior or else the batch's own entropy."""
+        """One training step's loss; bits are per pixel, of the batch's own entropy."""
         height, width = x.shape[2:]
         padded = F.pad(x, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
         latent = self.encoder(padded - 0.5).permute(0, 2, 3, 1)  # (B, h, w, dim)
@@ -100,11 +99,7 @@ class VQVAE(nn.Module):
         distortion = F.mse_loss(decoded[:, :, :height, :width].float(), x)
         loss = self.weight * distortion + out.loss
         codes = out.codes.permute(0, 3, 1, 2)  # (B, books, h, w)
-        if self.prior is None:
-            bits = out.stats["perplexity"].log2().sum()  # of one vector
-        else:
-            nats = self.prior(codes)  # (books used,) per code
-            loss, bits = loss + nats.mean(), nats.detach().sum() / math.log(2)
+        bits = out.stats["perplexity"].log2().sum()  # of one vector
         vectors = codes[:, 0].numel() / (len(x) * height * width)  # a pixel
         return Step(loss, bits * vectors, distortion, tuple(codes.detach().unbind(1)))
 
@@ -131,13 +126,19 @@ class VQVAE(nn.Module):
         return (planes[:, None] if self.channels == 1 else planes[None]).to(device)
 
     def calibrate(self, images: Sequence[Image]) -> None:
-        """Count the codes of training images with the weights as they are now; call it when training has ended."""
+        """Count the codes of training images with the weights as they are now, and fit the prior to them.
+
+        Call it when training has ended.
+        """
         self.eval()
         for counts in self.counts:
             counts.zero_()
-        for codes in self._codes(images[:: -(-len(images) // CALIBRATION)]):
+        grids = [codes.clone() for codes in self._codes(images[:: -(-len(images) // CALIBRATION)])]
+        for codes in grids:
             for book, counts in enumerate(self.counts):
                 counts += torch.bincount(codes[:, book].reshape(-1), minlength=len(counts))
+        if self.prior is not None:
+            self.prior.fit(grids)
 
     def monitor(self, images: Sequence[Image]) -> dict[str, float]:
         """Usage of each book over images, for the log of a training run: 'used0', 'perplexity0', ..."""

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from core.parallel import all_sum, broadcast, world_size
 from core.registry import unknown
-from vq.quantizer import Quantizer, nearest, rotated, straight_through
+from vq.quantizer import Quantizer, rotated, straight_through
+from vq.search import nearest
 
 INITS = ("kmeans", "uniform")
 EPS = 1e-5  # of the Laplace smoothing of counts

@@ -92,10 +92,12 @@ class LFQ(Digits):
         """Rows (N, bits) -> values -1 and 1."""
         positive = rows > 0
         signs = positive.to(rows.dtype) * 2 - 1
-        ones = torch.sigmoid(4 * rows / self.temperature)  # softmax over -|z - c|**2 / temperature, one bit of it
         loss = self.commitment * F.mse_loss(rows, signs)
         if self.training:
-            loss = loss + self.entropy * (_bit_entropy(ones).mean() - _bit_entropy(ones.mean(0)).mean())
+            logits = 4 * rows / self.temperature  # of a softmax over -|z - c|**2 / temperature, one bit of it
+            ones = torch.sigmoid(logits)
+            decided = F.binary_cross_entropy_with_logits(logits, ones)  # their own entropy, the mean over all bits
+            loss = loss + self.entropy * (decided - _bit_entropy(ones.mean(0)).mean())
         return straight_through(rows, signs), self.pack(positive.long()), loss
 
     def lookup(self, codes: Tensor) -> Tensor:
@@ -127,7 +129,8 @@ class Projected(Quantizer):
 
 
 def _bit_entropy(p: Tensor) -> Tensor:
-    """Entropy in nats of bits that are one with probability p."""
+    """Entropy in nats of bits that are one with probability p; its gradient is finite at 0 and 1 too."""
+    p = p.clamp(1e-6, 1 - 1e-6)
     return -(torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p))
 
 

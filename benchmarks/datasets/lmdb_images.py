@@ -1,0 +1,79 @@
+"""``lmdb:PATH``: the image files in an LMDB data set as McQuic 0.1 makes it (``python -m vq dataset``).
+
+Keys are whole numbers from 0 as 32 bytes in the machine's byte order, values the bytes of image files;
+``metadata.json`` holds their number and the SHA-256 of ``data.mdb``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.datasets.base import Found, NamedImage, Split, dataset
+from benchmarks.datasets.files import DataError, found
+from core.codec import Image
+from core.images import decode_image
+
+KEY_BYTES = 32
+
+
+def key(number: int) -> bytes:
+    """The key of an image."""
+    return number.to_bytes(KEY_BYTES, sys.byteorder)
+
+
+@cache
+def opened(path: Path) -> Any:
+    """The data set's environment, for reading; one per process."""
+    try:
+        import lmdb
+    except ImportError:
+        raise DataError(f"{path} needs the package lmdb: pip install lmdb.") from None
+    try:
+        return lmdb.open(str(path), readonly=True, lock=False, readahead=False, create=False)
+    except lmdb.Error as error:
+        raise DataError(f"{path} cannot be opened as LMDB ({error}): build it again.") from None
+
+
+def metadata(path: Path) -> tuple[int, str]:
+    """How many images a data set says that it has, and the SHA-256 of its ``data.mdb``."""
+    try:
+        stored = json.loads((path / "metadata.json").read_text())
+        return int(stored["length"]), str(stored["hash"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DataError(f"{path / 'metadata.json'} is missing or damaged: build the data set again.") from None
+
+
+def stored_bytes(path: Path, number: int) -> bytes:
+    """The file of an image."""
+    with opened(path).begin() as transaction:
+        value = transaction.get(key(number))
+    if value is None:
+        raise DataError(f"{path} has no image {number}: build the data set again.")
+    return bytes(value)
+
+
+def _decode(path: Path, number: int, data: bytes) -> Image:
+    return decode_image(data, f"{path}, image {number}")
+
+
+@dataset(
+    "lmdb",
+    splits={"all": Split(trainable=True)},
+    license="that of the images",
+    manual="a folder made by python -m vq dataset, or by the published tool, is what it takes",
+    argument="PATH",
+)
+def lmdb_images(path: Path, split: str) -> Found | None:
+    """Every image, in order of the keys."""
+    if not (path / "data.mdb").exists():
+        return None
+    length, _ = metadata(path)
+    entries = opened(path).stat()["entries"]
+    if entries != length:
+        raise DataError(f"{path} holds {entries} images and its metadata say {length}: build it again.")
+    images = (NamedImage(f"{i:07d}", partial(stored_bytes, path, i), partial(_decode, path, i)) for i in range(length))
+    return found(tuple(images), f"lmdb {path.resolve().name}")

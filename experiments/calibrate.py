@@ -1,0 +1,44 @@
+"""Count the symbols of training images with weights that have no counts (official ones), and store both together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from core import checkpoint
+from core.codec import TesseraError
+from core.registry import discover, make_method
+from experiments.train import CountsCodes, training_data
+from experiments.wiring import changed, default_params
+
+
+def calibrate_config() -> None:
+    """Options (a Sacred config scope: each variable is one)."""
+    method = "llvq_sparse"  # whose entropy coder gets its counts; params.NAME=VALUE sets its hyper-parameters
+    params = default_params(method)
+    dataset = "fashion_mnist"  # training images; the splits of evaluation sets are refused
+    weights = "official"  # official, ours, or a path
+    folder = None  # where weights.safetensors and meta.json go; default: runs/<method>-calibrated
+    crop = 1
+    scales = (1.0,)
+    results = "results"
+    data_root = None
+
+
+def calibrate(config: Mapping[str, Any], run: Any) -> int:
+    """Write the weights with their counts; returns the exit code 0."""
+    discover()
+    method = make_method(config["method"], changed(config["params"], config["method"]))
+    weights = checkpoint.find(method, config["weights"])
+    model = None if weights is None else checkpoint.load(method, weights)
+    if weights is None or not isinstance(model, CountsCodes):
+        raise TesseraError(f"{method.name} has no counts to make: choose a method whose coder is made of counts.")
+    images, data = training_data(config, getattr(method, "channels", 3))
+    model.calibrate(images)
+    known = {k: v for k, v in weights.meta.items() if k in ("licence", "source", "url")}
+    meta = {"method": method.name, "params": dict(method.variant), "point": method.point, "data": data, **known}
+    folder = Path(config["folder"] or f"runs/{method.name}-calibrated")
+    stored = checkpoint.save(folder, model, {**meta, "weights": weights.id})
+    print(f"{stored.id}: {stored.path} ({stored.meta['bytes'] / 1e6:.1f} MB)")
+    return 0

@@ -1,0 +1,1 @@
+"""Lattices as quantisers: LL-VQ-VAE as published, the lattices of the literature, and a learned full-rank one."""

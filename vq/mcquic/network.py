@@ -1,0 +1,246 @@
+"""McQuic: encoder, cascade of multi-codebook quantisers, decoder; strictly the published state-dict names.
+
+    x -> encoder -> codes of level 0, residual -> codes of level 1, ...
+    codes -> levels from the coarsest up -> decoder -> x
+
+Paper: Zhu et al., CVPR 2022, arXiv 2203.10897. Images are RGB in (-1, 1); code grids have 1/16, 1/32, .. of the sides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pytorch_msssim import ms_ssim
+from torch import Tensor, nn
+
+from core import parallel
+from core.codec import Image, TesseraError
+from core.images import as_rgb, pad
+from core.registry import unknown
+from core.train import Step
+from vq.mcquic import augment
+from vq.mcquic.blocks import decoder, encoder
+from vq.mcquic.context import Context
+from vq.mcquic.quantizer import Frequencies, LevelDecoder, LevelEncoder, count, revive
+
+TARGETS = ("mse", "ms_ssim")
+MODES = ("gumbel", "nearest")
+WATCHED = 16  # images whose codes are counted for the log
+COUNTED = 500  # images that tables and context model are made of
+UPWARD = 2048  # counts are stored up to here: whole numbers that 16-bit floats hold too
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained: what it minimises, how codes are chosen, what is done to the images."""
+
+    target: str = "ms_ssim"  # or mse
+    mode: str = "gumbel"  # or nearest
+    weight: float = 1.0  # of the codebook losses of mode nearest
+    permute: float = 0.0  # share of codes replaced by random ones
+    free: int = 0  # steps at the start without quantisation; the codebooks then start from what is quantised
+    colour: bool = False  # random gamma curves and colour temperatures
+    erase: float = 0.0  # share of the steps, from the first, in which parts of the input are erased
+    revive: int = 100  # steps between revivals of dead codes; 0: never
+
+    def __post_init__(self) -> None:
+        if self.target not in TARGETS:
+            raise unknown("target", self.target, TARGETS)
+        if self.mode not in MODES:
+            raise unknown("mode", self.mode, MODES)
+
+
+class Cascade(nn.Module):
+    """All levels of quantisation: features (B, C, h, w) to codes and back."""
+
+    def __init__(self, channels: int, m: int, k: Sequence[int]) -> None:
+        super().__init__()
+        last = len(k) - 1
+        self._encoders = nn.ModuleList(LevelEncoder(channels, m, size, i == last) for i, size in enumerate(k))
+        books = [level._quantizer._codebook for level in self._encoders]
+        self._decoders = nn.ModuleList(LevelDecoder(channels, book, i == last) for i, book in enumerate(books))
+        self._entropyCoder = Frequencies(m, k)
+
+    def codes(self, x: Tensor) -> list[Tensor]:
+        """Codes (B, m, h', w') per level, finest first, of features (B, C, h, w)."""
+        found = []
+        for level in self._encoders:
+            z = level._latentStageEncoder(x)
+            found.append(level._quantizer.codes(level._quantizationHead(z)))
+            if level._latentHead is not None:
+                x = level._latentHead(z) - level._quantizer.lookup(found[-1])
+        return found
+
+    def restore(self, vectors: Sequence[Tensor]) -> Tensor:
+        """Features (B, C, h, w) from the codewords (B, C, h', w') of every level."""
+        f: Tensor | None = None
+        for level, found in zip(reversed(self._decoders), reversed(vectors), strict=True):
+            f = level(found, f)
+        assert f is not None
+        return f
+
+    def lookup(self, codes: Sequence[Tensor]) -> list[Tensor]:
+        """Codewords (B, C, h', w') of the codes of every level."""
+        return [level._quantizer.lookup(c) for level, c in zip(self._encoders, codes, strict=True)]
+
+
+class McQuic(nn.Module):
+    """The network; ``forward`` is a training step, ``encode`` and ``decode`` are what a codec needs.
+
+    ``channels`` is a multiple of ``m``, the number of codebooks of each level; ``k`` are their sizes, finest level
+    first.
+    """
+
+    def __init__(
+        self, channels: int, m: int, k: Sequence[int], recipe: Recipe | None = None, context: bool = False
+    ) -> None:
+        super().__init__()
+        if not (m >= 1 and channels >= 1 and channels % m == 0):
+            raise TesseraError(f"channel={channels} must be a multiple of m={m}, both at least 1.")
+        if not k or min(k) < 2 or max(k) > 2**16:
+            raise TesseraError(f"k={tuple(k)} must list the codebook sizes of the levels, 2 to 65536 each.")
+        self.channels, self.m, self.k, self.recipe = channels, m, tuple(k), recipe or Recipe()
+        self.stride = 2 ** (3 + len(k))
+        self._encoder, self._decoder = encoder(channels), decoder(channels)
+        self._quantizer = Cascade(channels, m, k)
+        for level in self._quantizer._encoders:
+            level._quantizer.mode, level._quantizer.permute = self.recipe.mode, self.recipe.permute
+        self.context = Context(channels, m, k) if context else None
+        self._step, self._steps = 0, 1
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """Codes (B, m, h, w) per level, finest first, of images (B, 3, H, W) whose sides are multiples of stride."""
+        return self._quantizer.codes(self._encoder(x))
+
+    def decode(self, codes: Sequence[Tensor]) -> Tensor:
+        """Images (B, 3, H, W), not clamped, from codes."""
+        return self._decoder(self._quantizer.restore(self._quantizer.lookup(codes)))
+
+    def grids(self, height: int, width: int) -> list[tuple[int, int, int]]:
+        """(m, h, w) of every level for an image whose sides are multiples of ``stride``."""
+        return [(self.m, height >> shift, width >> shift) for shift in range(4, 4 + len(self.k))]
+
+    def begin_step(self, step: int, steps: int) -> None:
+        """Tell the model where training is: step ``step`` of ``steps`` comes next."""
+        self._step, self._steps = step, steps
+        recipe = self.recipe
+        if recipe.revive and step > recipe.free and step % recipe.revive == 0:
+            self.revive()
+
+    @torch.no_grad()
+    def revive(self) -> int:
+        """Revive dead codes on every level, the same on every process; returns how many there were."""
+        found = 0
+        for level, shares in zip(self._quantizer._encoders, self._quantizer._entropyCoder._freqEMA, strict=True):
+            book = level._quantizer._codebook
+            found += sum(revive(rows, used) for rows, used in zip(book.data, shares.data, strict=True))
+            parallel.broadcast(book.data)
+            parallel.broadcast(shares.data)
+        return found
+
+    def forward(self, images: Tensor) -> Step:
+        """One training step on images (B, 3, H, W) in [0, 1], sides multiples of ``stride``.
+
+        Distortion is 1 - MS-SSIM or the squared error in (-1, 1); the loss of the published mode is nothing else. Bits
+        are the cross-entropy of the codes under their running frequencies, per pixel.
+        """
+        if self.recipe.colour:
+            images = augment.planckian(augment.gamma(images))
+        x = 2 * images - 1
+        erased = augment.erase(x) if self._step < self.recipe.erase * self._steps else x
+        vectors, codes, auxiliary = self._quantise(self._encoder(erased))
+        out = self._decoder(self._quantizer.restore(vectors)).float()
+        distortion = self.distortion(out, x)
+        if codes:
+            self._quantizer._entropyCoder.update(codes)
+        bits = self.information(codes) / (x.shape[0] * x.shape[2] * x.shape[3])
+        return Step(distortion + self.recipe.weight * auxiliary, bits, distortion, tuple(codes))
+
+    def distortion(self, out: Tensor, x: Tensor) -> Tensor:
+        """What training minimises, of an output against its reference, both (B, 3, H, W) around (-1, 1)."""
+        if self.recipe.target == "mse":
+            return F.mse_loss(out, x)
+        similarity: Tensor = ms_ssim(x + 1, out + 1, data_range=2.0)
+        return 1 - similarity
+
+    def _quantise(self, x: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        """Codewords and codes of every level, with gradients; without quantisation in the free steps."""
+        vectors, codes, loss = [], [], x.new_zeros((), dtype=torch.float32)
+        for level in self._quantizer._encoders:
+            z = level._latentStageEncoder(x)
+            head = level._quantizationHead(z)
+            if self._step < self.recipe.free:
+                found = head + 0 * (level._quantizer._codebook.sum() + level._quantizer._temperature.sum())
+            else:
+                if self.recipe.free and self._step == self.recipe.free:
+                    level._quantizer.start(head)
+                found, code, auxiliary = level._quantizer(head)
+                codes.append(code)
+                loss = loss + auxiliary / len(self.k)
+            vectors.append(found)
+            if level._latentHead is not None:
+                x = level._latentHead(z) - found
+        return vectors, codes, loss
+
+    @torch.no_grad()
+    def information(self, codes: Sequence[Tensor]) -> Tensor:
+        """Bits of codes (B, m, h, w) under the shares of the codes."""
+        total = self._quantizer._entropyCoder._freqEMA[0].new_zeros(())
+        for shares, found in zip(self._quantizer._entropyCoder.shares(), codes, strict=False):
+            for group, row in zip(found.unbind(1), shares.clamp(min=1e-9), strict=True):
+                total = total - torch.log2(row)[group].sum()
+        return total
+
+    def tensor(self, image: Image) -> Tensor:
+        """uint8 (H, W, 1 or 3) -> (1, 3, H', W') in (-1, 1), continued by its last row and column to the stride."""
+        padded = torch.from_numpy(pad(as_rgb(image), self.stride))
+        return padded.permute(2, 0, 1)[None].to(self._encoder[0].weight.device).float() / 127.5 - 1
+
+    @torch.no_grad()
+    def calibrate(self, images: Sequence[Image]) -> None:
+        """Count the codes of images with the final weights, for the static tables, and fit the context model to them.
+
+        Of more than ``COUNTED`` images, every so manieth is taken.
+        """
+        taken = images[:: -(-len(images) // COUNTED)]
+        found = [[c.cpu() for c in self.encode(self.tensor(image))] for image in taken]
+        per_level = zip(self._quantizer._entropyCoder._freqEMA, self.k, zip(*found, strict=True), strict=True)
+        for stored, k, codes in per_level:
+            total = sum((count(c, k) for c in codes), start=torch.zeros(stored.shape)).double() + 0.5
+            stored.copy_(torch.clamp(torch.round(total * (UPWARD / total.max())), min=1))
+        if self.context is not None:
+            device = self._encoder[0].weight.device
+            self.context.fit([[c.to(device) for c in codes] for codes in found], self.books())
+
+    def books(self) -> list[Tensor]:
+        """The codebooks (m, K, d) per level."""
+        return [level._quantizer._codebook.detach() for level in self._quantizer._encoders]
+
+    def frequencies(self) -> list[Tensor]:
+        """How often codes occur, any multiple of it, (m, K) per level."""
+        return [f.detach() for f in self._quantizer._entropyCoder._freqEMA]
+
+    @torch.inference_mode()
+    def monitor(self, images: Sequence[Image]) -> dict[str, float]:
+        """Perplexity of the codes per level (mean of its codebooks) over a few images, and codes used at all."""
+        totals = [np.zeros((self.m, k)) for k in self.k]
+        for image in images[:WATCHED]:
+            for total, codes, k in zip(totals, self.encode(self.tensor(image)), self.k, strict=True):
+                total += count(codes.cpu(), k).numpy()
+        values = {}
+        for level, total in enumerate(totals):
+            shares = total / total.sum(1, keepdims=True)
+            entropy = -(shares * np.log2(np.maximum(shares, 1e-12))).sum(1)
+            values[f"perplexity{level}"] = float(2 ** entropy.mean())
+            values[f"live{level}"] = float((total > 0).mean())
+        return values
+
+
+def bits_per_pixel(m: int, k: Sequence[int]) -> float:
+    """The rate of equally likely codes: sum over levels of m log2(K) / (16 2^level)^2."""
+    return sum(m * math.log2(size) / 4 ** (4 + level) for level, size in enumerate(k))
