@@ -34,7 +34,7 @@ DEFAULTS = {
     "dataset": "fashion_mnist",
     "turns": False,
     "scales": (1.0,),
-    "steps": 1500,
+    "steps": 1000,
     "batch": 32,
     "amp": False,
     "lr": 2e-3,
