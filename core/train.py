@@ -70,8 +70,9 @@ class TrainConfig:
             return self.lr * warm if not last or step < int(last) else 0.0
         if self.schedule != "cosine":
             raise TesseraError(f"unknown schedule '{self.schedule}': known are constant, constant:N, cosine.")
-        cycle, phase = divmod(step * self.cycles / max(1, self.steps), 1)
-        wave = 0.5 * (1 + math.cos(math.pi * phase))
+        place = step * self.cycles / max(1, self.steps)
+        cycle = min(int(place), self.cycles - 1)
+        wave = 0.5 * (1 + math.cos(math.pi * (place - cycle)))
         return self.lr * 0.25**cycle * warm * (self.final_lr + (1 - self.final_lr) * wave)
 
 
