@@ -7,7 +7,7 @@ and weight decay is part of the update.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -51,4 +51,5 @@ class Lamb(torch.optim.Optimizer):
         first, second = state["first"].lerp_(grad, 1 - a), state["second"].lerp_(grad * grad, 1 - b)
         update = first / (1 - a**n) / ((second / (1 - b**n)).sqrt() + group["eps"]) + group["decay"] * p
         own, length = p.norm(), update.norm()
-        return update * torch.where((own > 0) & (length > 0), own / length, torch.ones_like(own))
+        trust = torch.where((own > 0) & (length > 0), own / length, torch.ones_like(own))
+        return cast(Tensor, update * trust)

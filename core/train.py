@@ -173,8 +173,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         torch.manual_seed(_mix(config.seed, self.step, parallel.rank()))
-        if hasattr(self.model, "begin_step"):  # a model whose training changes with time
-            self.model.begin_step(self.step, config.steps)
+        if callable(begin := getattr(self.model, "begin_step", None)):  # a model whose training changes with time
+            begin(self.step, config.steps)
         device = torch.device(config.device)
         cast = torch.autocast(device.type, torch.bfloat16) if config.amp else nullcontext()
         self.optimizer.zero_grad(set_to_none=True)

@@ -222,7 +222,7 @@ def test_schedules():
     assert cosine.rate(50) == pytest.approx(2 * (0.1 + 0.9 * 0.5)) and cosine.rate(100) == pytest.approx(0.2)
     constant = replace(cosine, schedule="constant")
     assert [constant.rate(s) for s in (0, 9, 99)] == pytest.approx([0.2, 2.0, 2.0])
-    with pytest.raises(TesseraError, match="known are constant, cosine"):
+    with pytest.raises(TesseraError, match="known are constant, constant:N, cosine"):
         replace(cosine, schedule="step").rate(0)
 
 
