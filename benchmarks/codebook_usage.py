@@ -25,10 +25,10 @@ from core.codec import TesseraError
 from core.registry import METHODS, discover
 from experiments import llvq, vq_family
 from experiments.evaluate import evaluate, evaluation_config, say
-from experiments.wiring import experiment, guarded, run, sequence
+from experiments.wiring import experiment, guarded, run, sequence, with_defaults
 
 ex = experiment(__file__, "codebook_usage", evaluation_config, {"smoke": {"limit": 2}})
-ex.add_config({"method": "vqvae_ema", "dataset": "fashion_mnist", "keep_images": False})
+with_defaults(ex, {"method": "vqvae_ema", "dataset": "fashion_mnist", "keep_images": False})
 
 
 @ex.main

@@ -16,10 +16,10 @@ from benchmarks.store import Store
 from benchmarks.tables import lossless_table, to_files, to_markdown
 from core.registry import METHODS, discover
 from experiments.evaluate import evaluate, evaluation_config, say
-from experiments.wiring import experiment, guarded, run
+from experiments.wiring import experiment, guarded, run, with_defaults
 
 ex = experiment(__file__, "lossless_table", evaluation_config, {"smoke": {"limit": 1}})
-ex.add_config({"method": "png", "keep_images": False})
+with_defaults(ex, {"method": "png", "keep_images": False})
 
 
 def classical() -> list[str]:

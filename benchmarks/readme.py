@@ -28,9 +28,9 @@ def filled(text: str, tables: Path) -> str:
 
 
 def pages() -> list[Path]:
-    """The pages with generated tables: README.md, the model cards, and pages of methods that have any."""
-    methods = [path for path in sorted((ROOT / "docs" / "methods").glob("*.md")) if BLOCK.search(path.read_text())]
-    return [ROOT / "README.md", *sorted((ROOT / "checkpoints").glob("*/README.md")), *methods]
+    """The pages with generated tables: README.md, and those of model cards and pages of methods that have any."""
+    others = [*sorted((ROOT / "checkpoints").glob("*/README.md")), *sorted((ROOT / "docs" / "methods").glob("*.md"))]
+    return [ROOT / "README.md", *(path for path in others if BLOCK.search(path.read_text()))]
 
 
 def _table(block: re.Match[str], tables: Path) -> str:

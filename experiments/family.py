@@ -12,7 +12,7 @@ from core.registry import METHODS, discover, unknown
 from experiments import files
 from experiments import train as training
 from experiments.evaluate import evaluate, evaluation_config, say
-from experiments.wiring import Scope, experiment, fail, guarded, run
+from experiments.wiring import Scope, experiment, fail, guarded, run, with_defaults
 
 COMMANDS = {
     "train": (training.train_config, training.train, training.NAMED),
@@ -52,7 +52,7 @@ def main(
     scope, body, named = commands[word]
     ex = experiment(__file__, f"{family}_{word}", scope, named)
     known = ex.configurations[0]()
-    ex.add_config({key: value for key, value in defaults.items() if key in known})
+    with_defaults(ex, {key: value for key, value in defaults.items() if key in known})
     command = guarded(body or evaluate_command)
     ex.main(command)
     run(ex, [f"-m {family} {word}", *sys.argv[2:]])

@@ -53,6 +53,21 @@ def experiment(
     return ex
 
 
+class _Defaulted:
+    """A config scope that reads as if its first lines were other defaults, on which the later ones may depend."""
+
+    def __init__(self, scope: Callable[..., Any], defaults: Mapping[str, Any]) -> None:
+        self.scope, self.defaults = scope, defaults
+
+    def __call__(self, fixed: Any = None, preset: Any = None, fallback: Any = None) -> Any:
+        return self.scope({**self.defaults, **(fixed or {})}, preset, fallback)
+
+
+def with_defaults(ex: Experiment, defaults: Mapping[str, Any]) -> None:
+    """Other defaults for an experiment's options, those of ``params`` follow the method."""
+    ex.configurations[0] = _Defaulted(ex.configurations[0], dict(defaults))
+
+
 def run(ex: Experiment, argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line of an experiment and exit: 0 done, 1 some failed, 2 a mistake of the user, 130 stopped."""
     words = list(sys.argv if argv is None else argv)

@@ -101,3 +101,9 @@ def test_chosen_cells_and_figures(tmp_path: Path) -> None:
     assert len({s.label for s in histogram.series}) == 4 == len(coverage.series)
     assert all(sum(s.y) == pytest.approx(100) for s in histogram.series)
     assert all(list(s.y) == sorted(s.y) and s.y[-1] in (0, 100) for s in coverage.series)
+
+
+def test_several_methods_are_asked_for_without_parameters(command):
+    """The defaults of parameters follow the script's own default method."""
+    shown = command("benchmarks/codebook_usage.py", "print_config", "with", "methods=fsq,vqvae")
+    assert shown.code == 0 and "size = 256" in shown.out and "lmb_range" not in shown.out, shown.err

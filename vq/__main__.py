@@ -53,9 +53,10 @@ def _for_images(words: list[str]) -> bool:
 
 
 if __name__ == "__main__":
+    other = sys.argv[1:2] != ["train"]
     photographs = any(word.startswith("method=mcquic") for word in sys.argv) or sys.argv[1:2] in [[c] for c in OTHERS]
     vectors = {"train": (toy_train_config, train, {"smoke": {"vectors": 10_000}})}
-    toy = {} if photographs or _for_images(sys.argv) else vectors
+    toy = {} if other or photographs or _for_images(sys.argv) else vectors
     if toy:
         refuse_unknown(sys.argv)
     main("vq", {} if toy else PHOTOGRAPHS if photographs else IMAGES, toy | OTHERS | (TRAIN if photographs else {}))
