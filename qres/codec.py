@@ -27,6 +27,7 @@ from qres.blocks import Gaussian, Latent
 from qres.correction import Correction
 from qres.network import QResVAE, code_log_likelihood
 
+LARGE = 2**27  # features of an encoder beyond which they are kept in bfloat16: 7 megapixels with qres34m
 _LMB_STEPS = 4096  # a conditional model's lambda travels as round(4096 log2(lambda)) in two bytes
 
 
@@ -115,6 +116,8 @@ class QResCodec:
         with _full_precision(self.device):
             condition = self._condition([self._code] * len(images))
             features = self.network.features(self._tensor(images), condition)
+            if sum(f.numel() for f in features.values()) > LARGE:  # the decoder does not need them: half the memory
+                features = {height: features.pop(height).bfloat16() for height in list(features)}
             with suppress(_Done):
                 last = self.network.top_down(self._shape(images), encode, condition)
             for block in later:

@@ -252,7 +252,7 @@ class _VD:
             rows = slice(a, a + CHUNK)
             u = self.first[0](F.gelu(flat[0][rows]), gelu=len(flat) == 1)
             for linear, f in zip(self.first[1:], flat[1:], strict=True):
-                u = linear(F.gelu(f[rows]), add=u)
+                u = linear(F.gelu(f[rows].float()), add=u)
             hidden[rows] = u if len(flat) == 1 else F.gelu(u)
         return hidden.view(*inputs[0].shape[:3], -1)
 

@@ -68,7 +68,7 @@ def test_idx_files(tmp_path, suffix, pack):
     assert np.array_equal(np.stack([image.read() for image in found])[..., 0], images)
 
 
-@pytest.mark.parametrize("data", [gzip.compress(b"abc"), b"abc", gzip.compress(idx(noise(4, 28, 28)))[:-20]])
+@pytest.mark.parametrize("data", [gzip.compress(b"abc", mtime=0), b"abc", gzip.compress(idx(noise(4, 28, 28)))[:-20]])
 def test_damaged_idx_is_named(tmp_path, data):
     (tmp_path / "fashion_mnist").mkdir()
     (tmp_path / "fashion_mnist" / "t10k-images-idx3-ubyte.gz").write_bytes(data)

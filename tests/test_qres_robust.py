@@ -320,3 +320,18 @@ def test_corrections_save_what_a_wrong_prior_costs_and_cost_nothing_when_it_is_r
 def test_corrections_take_symbols_far_outside_their_tables():
     symbols, cells = np.array([0, 3, -(10**6), 40]), np.array([0, 0, 0, 47])
     assert coded(symbols, cells, CORRECTION) < 30
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_features_of_large_images_in_bfloat16_cost_next_to_nothing(monkeypatch, fast):
+    model = fill(QResVAE(QRES3M_VR, 64))
+    if not fast:
+        model.memory_format = torch.contiguous_format
+    codec = QResCodec(model, "model", b"test")
+    image = np.random.default_rng(2).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    exact = codec.compress(image)
+    monkeypatch.setattr("qres.codec.LARGE", 0)
+    stream = codec.compress(image)
+    assert stream != exact and abs(len(stream) / len(exact) - 1) < 0.003
+    difference = np.abs(codec.decompress(stream).astype(int) - codec.decompress(exact))
+    assert difference.mean() < 2
