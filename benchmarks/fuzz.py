@@ -127,6 +127,8 @@ class Target:
     def outcome(self, mutation: Mutation, which: int) -> tuple[str, float, str]:
         """(outcome, seconds, what was raised) of decoding a mutation of stream ``which``."""
         started, text = time.perf_counter(), ""
+        if mutation.data in self.streams:  # a splice may be another whole stream
+            which = self.streams.index(mutation.data)
         try:
             with _alarm(self.limit_s):
                 decoded = self.codec.decompress(mutation.data)

@@ -71,6 +71,13 @@ def test_a_sound_decoder_has_no_problems(tmp_path):
     assert {k for k in record["counts"] if k.endswith("signed")} == {f"{k}, signed" for k in fuzz.KINDS}
 
 
+def test_another_whole_stream_is_no_damage():
+    codec, pictures = Careless(), [IMAGE, np.ascontiguousarray(IMAGE[::-1])]
+    both = fuzz.Target(codec, [codec.compress(p) for p in pictures], pictures, True, 10.0)
+    word, _, _ = both.outcome(fuzz.Mutation(both.streams[1], "splice", False), 0)
+    assert word == "same picture"
+
+
 @pytest.mark.parametrize(
     ("fault", "word"), [("wrong", "another picture"), ("raise", "ValueError"), ("hang", "too slow")]
 )
