@@ -77,7 +77,8 @@ def test_official_names_and_shapes(data: str, quantizer: str) -> None:
 
 
 def test_official_files_are_in_the_manifest() -> None:
-    entries = {(e["method"], e["params"]["backbone"]): e for e in checkpoint.manifest() if e["id"].startswith("llvq_")}
+    published = [e for e in checkpoint.manifest() if e["origin"] == "official" and e["method"].startswith("llvq_")]
+    entries = {(e["method"], e["params"]["backbone"]): e for e in published}
     for data in FOLDERS:
         for quantizer in NAMES:
             entry = entries[f"llvq_{quantizer}", data]
