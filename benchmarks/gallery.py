@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from benchmarks.paper import RC
-from benchmarks.store import StoreError
+from benchmarks.paper import RC, save
 from core.codec import Image
 
 
@@ -18,7 +16,6 @@ def save_gallery(rows: Sequence[tuple[str, Sequence[Image]]], stem: Path) -> lis
     from matplotlib.figure import Figure as Canvas
 
     columns = len(rows[0][1])
-    written = []
     with style.context(["default", RC]):
         canvas = Canvas(figsize=(0.75 * columns + 0.9, 0.75 * len(rows)), dpi=100)
         grid: Any = canvas.subplots(len(rows), columns, squeeze=False)
@@ -30,19 +27,4 @@ def save_gallery(rows: Sequence[tuple[str, Sequence[Image]]], stem: Path) -> lis
                 axes.imshow(shown, cmap="gray" if grey else None, vmin=0, vmax=255, interpolation="nearest")
                 axes.set_xticks([])
                 axes.set_yticks([])
-        for suffix, empty in ((".png", ("Software",)), (".pdf", ("CreationDate", "Producer", "Creator"))):
-            buffer = BytesIO()
-            metadata: dict[str, Any] = dict.fromkeys(empty)
-            canvas.savefig(buffer, format=suffix[1:], metadata=metadata, bbox_inches="tight", dpi=160)
-            path = stem.with_name(stem.name + suffix)
-            _write(path, buffer.getvalue())
-            written.append(path)
-    return written
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror or error}; choose another folder.") from error
+        return save(canvas, stem, dpi=160)

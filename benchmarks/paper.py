@@ -77,7 +77,7 @@ def render(figure: Figure, folder: Path) -> list[Path]:
             picture = BytesIO()
             kind = path.suffix
             canvas.savefig(picture, format=kind[1:], metadata=metadata[kind], bbox_inches="tight", pad_inches=0.08)
-            _write(path, picture.getvalue())
+            write(path, picture.getvalue())
     return paths
 
 
@@ -87,7 +87,20 @@ def _digest(figure: Figure) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def _write(path: Path, content: bytes) -> None:
+def save(canvas: Canvas, stem: Path, dpi: int) -> list[Path]:
+    """Write a drawn canvas as ``stem`` .png and .pdf; the same drawing gives the same bytes."""
+    written = []
+    for suffix, empty in ((".png", ("Software",)), (".pdf", ("CreationDate", "Producer", "Creator"))):
+        picture = BytesIO()
+        metadata: dict[str, Any] = dict.fromkeys(empty)
+        canvas.savefig(picture, format=suffix[1:], metadata=metadata, bbox_inches="tight", dpi=dpi)
+        written.append(stem.with_name(stem.name + suffix))
+        write(written[-1], picture.getvalue())
+    return written
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file, its folders too; ``StoreError`` where that is impossible."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)

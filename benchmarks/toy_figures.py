@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.figures import Axis, Figure, Series
-from benchmarks.paper import INK, PALETTE, RC
+from benchmarks.paper import INK, PALETTE, RC, save, write
 from benchmarks.store import StoreError
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def save_partition(part: Partition, title: str, stem: Path) -> list[Path]:
     with style.context(["default", RC]):
         canvas, axes = _canvas()
         draw_partition(axes, part, title)
-        return _save(canvas, stem)
+        return save(canvas, stem, 140)
 
 
 def save_panels(rows: Mapping[str, Sequence[tuple[Partition, str]]], title: str, stem: Path) -> list[Path]:
@@ -191,19 +191,7 @@ def save_panels(rows: Mapping[str, Sequence[tuple[Partition, str]]], title: str,
                 if (legend := axes.get_legend()) is not None:
                     legend.remove()
             axes_row[0].set_ylabel(name)
-        return _save(canvas, stem)
-
-
-def _save(canvas: Canvas, stem: Path) -> list[Path]:
-    written = []
-    for suffix, empty in ((".png", ("Software",)), (".pdf", ("CreationDate", "Producer", "Creator"))):
-        picture = BytesIO()
-        metadata: dict[str, Any] = dict.fromkeys(empty)
-        canvas.savefig(picture, format=suffix[1:], metadata=metadata, bbox_inches="tight", dpi=140)
-        path = stem.with_name(stem.name + suffix)
-        _write(path, picture.getvalue())
-        written.append(path)
-    return written
+        return save(canvas, stem, 140)
 
 
 def save_animation(frames: Sequence[tuple[Partition, str]], path: Path) -> Path:
@@ -229,7 +217,7 @@ def save_animation(frames: Sequence[tuple[Partition, str]], path: Path) -> Path:
     durations = [1000 // FRAMES_PER_SECOND] * (len(pictures) - 1) + [2000]
     buffer = BytesIO()
     pictures[0].save(buffer, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
-    _write(path, buffer.getvalue())
+    write(path, buffer.getvalue())
     return path
 
 
@@ -251,14 +239,6 @@ def _canvas() -> tuple[Canvas, Axes]:
 
     canvas = Canvas(figsize=(4.6, 4.6), dpi=100)
     return canvas, canvas.add_subplot()
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror or error}; choose another folder.") from error
 
 
 def published_lines(entries: Sequence[Mapping[str, Any]], source: str) -> list[Line]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -16,16 +15,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from core import rans
 from core.codec import Image
+from core.rans import PRECISION, Operation
 from qres.blocks import Gaussian, Latent
 from qres.generate import lambda_condition, to_tensor
 from qres.network import QResVAE
 
 SCALES = torch.linspace(math.log(0.1), math.log(20), 64).exp()
-PRECISION, LOWER = 16, 1 << 31  # bits of a table; the least state of the coder
 TAILS = 6.109410204869  # standard deviations beyond which 1e-9 of a normal's mass lies
-
-Operation = tuple[int, int, int]  # start, frequency, bits
 
 
 @cache
@@ -41,33 +39,17 @@ def _cdf(scale: float) -> NDArray[np.int64]:
     tail = 2 * _below(torch.tensor([-0.5 - reach], dtype=torch.float32) / scale)
     scaled = torch.cat([mass, tail]).double().numpy() * 2**PRECISION
     counts = np.floor(scaled + 0.5).astype(np.int64)
-    counts = (counts << PRECISION) // counts.sum()
-    cdf = np.concatenate([[0], np.cumsum(counts)])
-    cdf[-1] = 1 << PRECISION
-    return _without_zeros(cdf)
+    return rans.cumulative(counts)
 
 
 def _below(t: Tensor) -> Tensor:
     return 0.5 * torch.erfc(-t / math.sqrt(2))
 
 
-def _without_zeros(cdf: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Every symbol of frequency 0 takes 1 from the least frequent symbol that has more than 1."""
-    for i in range(len(cdf) - 1):
-        if cdf[i + 1] == cdf[i]:
-            frequency = np.diff(cdf)
-            giver = int(np.argmin(np.where(frequency > 1, frequency, 1 << 30)))
-            if giver < i:
-                cdf[giver + 1 : i + 1] -= 1
-            else:
-                cdf[i + 1 : giver + 1] += 1
-    return cdf
-
-
 def string(symbols: NDArray[np.int64], scales: NDArray[np.float32]) -> bytes:
     """One block's integers under its scales, both flat in the order channel, row, column."""
     index = torch.bucketize(torch.from_numpy(scales).clamp_min(0.11), SCALES[:-1]).numpy()
-    return rans([op for s, i in zip(symbols.tolist(), index.tolist(), strict=True) for op in _operations(s, i)])
+    return rans.encode([op for s, i in zip(symbols.tolist(), index.tolist(), strict=True) for op in _operations(s, i)])
 
 
 def _operations(symbol: int, index: int) -> list[Operation]:
@@ -86,18 +68,6 @@ def _operations(symbol: int, index: int) -> list[Operation]:
 @cache
 def _lists() -> tuple[list[int], ...]:
     return tuple(cdf.tolist() for cdf in cdf_tables())
-
-
-def rans(operations: Sequence[Operation]) -> bytes:
-    """The 64-bit range asymmetric numeral system with 32-bit words: operations in the order they will be decoded."""
-    state, words = LOWER, []
-    for start, frequency, bits in reversed(operations):
-        if state >= (LOWER >> bits << 32) * frequency:
-            words.append(state & 0xFFFFFFFF)
-            state >>= 32
-        state = ((state // frequency) << bits) + state % frequency + start
-    words += [state >> 32, state & 0xFFFFFFFF]
-    return np.array(words[::-1], dtype="<u4").tobytes()
 
 
 @torch.inference_mode()

@@ -1,8 +1,4 @@
-"""The entropy coder of ``.mcq`` files: rANS with a 64-bit state, 32-bit words and 16-bit probabilities.
-
-A payload is the final state's low word and high word, then the other words in the order they are decoded in. Section 4
-of the published layout; the coder is Duda's (arXiv 1311.2540) in the arrangement of ryg_rans.
-"""
+"""The entropy coder of ``.mcq`` files: symbols under tables of relative frequencies, by the coder of ``core.rans``."""
 
 from __future__ import annotations
 
@@ -11,11 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from core import rans
 from core.bitstream import BitstreamError
-
-PRECISION = 16
-START = 1 << 31  # the encoder's first state, and the decoder's last
-Ints = NDArray[np.int64]
+from core.rans import PRECISION, START, Ints
 
 
 def cumulative(frequencies: NDArray[np.float32]) -> Ints:
@@ -28,39 +22,14 @@ def cumulative(frequencies: NDArray[np.float32]) -> Ints:
         raise ValueError("frequencies are finite, not negative and not all zero")
     shares = (frequencies / total).astype(np.float64)
     whole = np.floor(shares * (1 << PRECISION) + 0.5).astype(np.int64)  # half away from zero
-    whole = whole * (1 << PRECISION) // whole.sum()
-    table = np.concatenate([[0], np.cumsum(whole)])
-    table[-1] = 1 << PRECISION
-    return _without_gaps(table)
-
-
-def _without_gaps(table: Ints) -> Ints:
-    """Give each symbol without a share one count of the first symbol with the fewest counts above one."""
-    counts = np.diff(table)
-    for i in np.flatnonzero(counts == 0):
-        if counts[i]:
-            continue
-        rich = np.where(counts > 1, counts, 1 << PRECISION + 1)
-        j = int(rich.argmin())
-        counts[j] -= 1
-        counts[i] += 1
-    made: Ints = np.concatenate([[0], np.cumsum(counts)])
-    return made
+    return rans.cumulative(whole)
 
 
 def encode(symbols: Sequence[int], rows: Sequence[int], tables: Sequence[Ints]) -> bytes:
     """Code symbols, each with the table that ``rows`` names; at least 8 bytes."""
     lists = [table.tolist() for table in tables]
-    state, words = START, []
-    for symbol, row in zip(reversed(symbols), reversed(rows), strict=True):
-        start = lists[row][symbol]
-        share = lists[row][symbol + 1] - start
-        if state >= share << 47:  # (START >> PRECISION) << 32 times the share
-            words.append(state & 0xFFFFFFFF)
-            state >>= 32
-        state = (state // share << PRECISION) + state % share + start
-    words += [state >> 32, state & 0xFFFFFFFF]
-    return np.array(words[::-1], dtype="<u4").tobytes()
+    pairs = ((lists[row][symbol], lists[row][symbol + 1]) for symbol, row in zip(symbols, rows, strict=True))
+    return rans.encode([(start, end - start, PRECISION) for start, end in pairs])
 
 
 def decode(payload: bytes, rows: Sequence[int], tables: Sequence[Ints]) -> list[int]:
