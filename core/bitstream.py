@@ -57,6 +57,12 @@ class Stream:
     chunks: tuple[bytes, ...]
     symbols_check: int  # uint32, SymbolCheck.digest()
 
+    def only_chunk(self, least: int = 0) -> bytes:
+        """The chunk of a method that writes one, of ``least`` bytes or more; ``BitstreamError`` for anything else."""
+        if len(self.chunks) != 1 or len(self.chunks[0]) < least:
+            raise BitstreamError("the stream has no payload of this method: it is damaged")
+        return self.chunks[0]
+
 
 class SymbolCheck:
     """CRC32 over every coded symbol as little-endian int32, in coding order; encoder and decoder each keep one."""

@@ -44,7 +44,7 @@ def read(data: Mapping[str, Any], folder: Path) -> frozenset[str]:
     if not isinstance(noted, Mapping):
         return frozenset(noted)
     name = Path(str(noted["file"])).name
-    found = [path for path in (folder / name, folder.parent / name) if path.is_file()]
+    found = [path for path in (folder / name, *(above / name for above in [*folder.parents][:2])) if path.is_file()]
     if not found:
         raise FingerprintError(
             f"{folder / name}, which tells training images from others, is missing: copy it beside the weights."

@@ -104,6 +104,11 @@ def as_rgb(image: Image) -> Image:
     return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
 
 
+def as_grey(image: Image) -> Image:
+    """One channel (H, W, 1): the mean of the channels, rounded; exact when they are equal."""
+    return image if image.shape[2] == 1 else np.rint(image.mean(axis=2, keepdims=True)).astype(np.uint8)
+
+
 def pad(image: Image, multiple: int) -> Image:
     """Grow (H, W, C) to the next multiples of ``multiple`` by repeating the last row and column (right and bottom)."""
     height, width = image.shape[:2]

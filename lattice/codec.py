@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 
 from core import bitstream
-from core.bitstream import BitstreamError, Stream, SymbolCheck
+from core.bitstream import Stream, SymbolCheck
 from core.codec import Image
 from core.entropy import Decoder, Encoder
-from core.images import crop
+from core.planes import to_image
 from lattice.network import LatticeVAE
 
 Ints = NDArray[np.int64]
@@ -37,9 +37,7 @@ class LatticeCodec:
     def decompress(self, stream: bytes) -> Image:
         """Stream -> uint8 (H, W, 1 or 3); ``BitstreamError`` for a damaged or foreign stream."""
         read = bitstream.unpack(stream, self.fingerprint)
-        if len(read.chunks) != 1:
-            raise BitstreamError("the stream has no payload of this method: it is damaged")
-        decoder, check = Decoder(read.chunks[0]), SymbolCheck()
+        decoder, check = Decoder(read.only_chunk()), SymbolCheck()
         shape = self._shape(read)
         points = self.coder.decode(int(np.prod(shape[:3])), decoder).reshape(shape)
         check.update(points)
@@ -65,13 +63,10 @@ class LatticeCodec:
         return planes, -(-read.height // stride), -(-read.width // stride), q.blocks, q.rank
 
     def _image(self, points: Ints, read: Stream) -> Image:
-        """The decoded image; three equal colours of a grey one are averaged."""
+        """The decoded image."""
         device = next(self.model.parameters()).device
         planes = self.model.decode(torch.from_numpy(points).to(device))
-        levels = planes.clamp(0, 1).mul(255).flatten(0, 1).permute(1, 2, 0).cpu().numpy()
-        if levels.shape[2] > read.channels:
-            levels = levels.mean(axis=2, keepdims=True)
-        return crop(np.rint(levels).astype(np.uint8), read.height, read.width)
+        return to_image(planes, read.height, read.width, read.channels)
 
 
 def _rows(points: Ints) -> Ints:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.codec import Image, TesseraError
-from core.images import as_rgb, check_image, pad
+from core.planes import batches, to_planes
 from core.train import Step
 from lattice.chain import Coder
 from lattice.quantizers import RowQuantizer
@@ -141,11 +140,7 @@ class LatticeVAE(nn.Module):
 
     def planes(self, image: Image) -> Tensor:
         """uint8 (H, W, C) -> padded float (B, channels, H', W'): a grey model takes each colour as an image."""
-        check_image(image)
-        array = pad(image if self.channels == 1 else as_rgb(image), self.stride)
-        planes = torch.from_numpy(array).permute(2, 0, 1).float().div_(255)
-        device = next(self.parameters()).device
-        return (planes[:, None] if self.channels == 1 else planes[None]).to(device)
+        return to_planes(image, self.channels, self.stride).to(next(self.parameters()).device)
 
     def calibrate(self, images: Sequence[Image]) -> None:
         """Settle the quantiser and count the symbols of training images; call it when training has ended."""
@@ -165,7 +160,5 @@ class LatticeVAE(nn.Module):
 
     def points(self, images: Sequence[Image]) -> Iterator[Tensor]:
         """Whole numbers (B, h, w, blocks, rank) of images, neighbours of one size together."""
-        for shape, same in groupby(images, key=np.shape):
-            alike, step = list(same), max(1, BATCH_PIXELS // (shape[0] * shape[1]))
-            for start in range(0, len(alike), step):
-                yield self.encode(torch.cat([self.planes(image) for image in alike[start : start + step]]))
+        for some in batches(images, BATCH_PIXELS):
+            yield self.encode(torch.cat([self.planes(image) for image in some]))

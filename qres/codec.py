@@ -2,7 +2,7 @@
 
 Encoder and decoder run the same top-down path and differ in one line: where a latent's symbols come from.
 Padding repeats the last row and column to a multiple of the model's stride (its rate is counted), and is cut off after.
-Streams decode on other machines, devices, thread counts and batch sizes than the encoder's (``qres.agreement``).
+Streams decode on other machines, devices, thread counts and batch sizes than the encoder's (``core.agreement``).
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core import bitstream
-from core.bitstream import BitstreamError, Stream
+from core import agreement, bitstream
+from core.agreement import Grid, Reader, Writer, bands
+from core.bitstream import Stream
 from core.codec import Image, TesseraError
 from core.entropy import gaussian_tables
-from core.images import as_rgb, check_image, crop, pad
-from qres import agreement, inference
-from qres.agreement import Grid, Reader, Writer, bands
+from core.images import as_grey, as_rgb, check_image, crop, pad
+from qres import inference
 from qres.blocks import Gaussian, Latent
 from qres.correction import Correction
 from qres.network import QResVAE, code_log_likelihood
@@ -162,7 +162,7 @@ class QResCodec:
             reader.finish(stream.symbols_check)
         if self.pixel_tables is None:
             images = [crop(_levels(x), s.height, s.width) for x, (s, _, _) in zip(last, read, strict=True)]
-        return [image if s.channels == 3 else _grey(image) for image, (s, _, _) in zip(images, read, strict=True)]
+        return [image if s.channels == 3 else as_grey(image) for image, (s, _, _) in zip(images, read, strict=True)]
 
     @torch.inference_mode()
     def bits(self, image: Image) -> float:
@@ -198,9 +198,7 @@ class QResCodec:
     def _unpack(self, stream: bytes) -> tuple[Stream, bytes, int | None]:
         """The container, the entropy-coded payload, and the code of lambda."""
         s = bitstream.unpack(stream, self.fingerprint)
-        if len(s.chunks) != 1 or (self._code is not None and len(s.chunks[0]) < 2):
-            raise BitstreamError("the stream has no payload of this method: it is damaged")
-        payload = s.chunks[0]
+        payload = s.only_chunk(least=0 if self._code is None else 2)
         return (s, payload, None) if self._code is None else (s, payload[2:], int.from_bytes(payload[:2], "little"))
 
     def _tensor(self, images: Sequence[Image]) -> Tensor:
@@ -250,8 +248,3 @@ def _levels(x: Tensor) -> Image:
     """(3, H, W) in (-1, 1) -> uint8 (H, W, 3)."""
     levels = x.float().clamp(-1, 1).mul_(127.5).add_(127.5).round_()
     return levels.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-
-
-def _grey(rgb: Image) -> Image:
-    """The mean of the three channels, rounded: exact when they are equal."""
-    return np.rint(rgb.mean(axis=2, keepdims=True)).astype(np.uint8)

@@ -56,10 +56,10 @@ def test_a_missing_or_damaged_file_is_not_taken_for_no_training_images(tmp_path:
 
 def test_names_cannot_lead_out_of_the_folders(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"12345678")
-    (tmp_path / "a" / "b").mkdir(parents=True)
-    noted = {"file": "../../secret", "sha256": hashlib.sha256(b"12345678").hexdigest(), "images": 1}
+    (tmp_path / "a" / "b" / "c").mkdir(parents=True)
+    noted = {"file": "../../../secret", "sha256": hashlib.sha256(b"12345678").hexdigest(), "images": 1}
     with pytest.raises(FingerprintError, match="missing"):
-        fingerprints.read({"fingerprints": noted}, tmp_path / "a" / "b")
+        fingerprints.read({"fingerprints": noted}, tmp_path / "a" / "b" / "c")
 
 
 def test_short_and_whole_fingerprints_stop_leaks(tmp_path: Path) -> None:

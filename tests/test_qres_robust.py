@@ -11,11 +11,12 @@ import pytest
 import torch
 from golden_qres import fill
 
+from core import agreement
+from core.agreement import BAND, CROWDED, PLAIN, Grid, Reader, Writer
 from core.bitstream import BitstreamError, DecodeMismatch
 from core.codec import TesseraError
 from core.entropy import Decoder, Encoder, gaussian_tables, ideal_bits
-from qres import agreement, inference
-from qres.agreement import BAND, CROWDED, PLAIN, Grid, Reader, Writer
+from qres import inference
 from qres.codec import PIXEL_MEANS, PIXEL_SCALES, SCALES, QResCodec, scales
 from qres.correction import Correction
 from qres.network import QRES3M_VR, QRES34M_LOSSLESS, QResVAE

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from core import bitstream
-from core.bitstream import BitstreamError, Stream, SymbolCheck
+from core.bitstream import Stream, SymbolCheck
 from core.codec import Image
 from core.entropy import Decoder, Encoder, Tables, categorical_table, ideal_bits
-from core.images import crop
+from core.planes import to_image
 from vq.vqvae import VQVAE
 
 Codes = NDArray[np.int64]
@@ -57,9 +57,7 @@ class VQCodec:
     def decompress(self, stream: bytes) -> Image:
         """Stream -> uint8 (H, W, 1 or 3); ``BitstreamError`` for a damaged or foreign stream."""
         read = bitstream.unpack(stream, self.fingerprint)
-        if len(read.chunks) != 1:
-            raise BitstreamError("the stream has no payload of this method: it is damaged")
-        decoder, check = Decoder(read.chunks[0]), SymbolCheck()
+        decoder, check = Decoder(read.only_chunk()), SymbolCheck()
         dear = self.prior is not None and bool(decoder.decode_uniform(1, 1)[0])
         codes = []
         for _ in range(read.channels if self.model.channels == 1 else 1):
@@ -67,7 +65,7 @@ class VQCodec:
             check.update(plane)
             codes.append(plane)
         check.verify(read.symbols_check)
-        return _image(self._decoded(codes), read)
+        return self._image(codes, read)
 
     def codes(self, image: Image) -> list[Codes]:
         """The codes of an image per book, each (planes, h, w)."""
@@ -109,12 +107,11 @@ class VQCodec:
         index = np.zeros(shape[1:], np.int64)
         return np.stack([decoder.decode(index, tables) for tables in self.tables]).astype(np.int64)
 
-    def _decoded(self, codes: list[Codes]) -> NDArray[np.float32]:
-        """Codes of the planes -> levels (H', W', C) in 0..255, before rounding."""
+    def _image(self, codes: list[Codes], read: Stream) -> Image:
+        """The decoded image of the planes' codes."""
         device = next(self.model.parameters()).device
         planes = self.model.decode(torch.from_numpy(np.stack(codes)).to(device))
-        levels = planes.clamp(0, 1).mul(255).flatten(0, 1).permute(1, 2, 0)
-        return levels.cpu().numpy()
+        return to_image(planes, read.height, read.width, read.channels)
 
     def _static_bits(self, plane: Codes) -> float:
         pairs = zip(plane, self.tables, strict=True)
@@ -123,10 +120,3 @@ class VQCodec:
     def _share_bits(self, plane: Codes) -> float:
         pairs = zip(plane, self.weights, strict=True)
         return -sum(float(np.log2(weights[symbols] / weights.sum()).sum()) for symbols, weights in pairs)
-
-
-def _image(levels: NDArray[np.float32], read: Stream) -> Image:
-    """Levels (H', W', C) as the image that the stream describes; three equal colours of a grey one are averaged."""
-    if levels.shape[2] > read.channels:
-        levels = levels.mean(axis=2, keepdims=True)
-    return crop(np.rint(levels).astype(np.uint8), read.height, read.width)

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core import bitstream
-from core.bitstream import BitstreamError, Stream, SymbolCheck
+from core.bitstream import Stream, SymbolCheck
 from core.codec import Image
 from core.entropy import Decoder, Encoder, Tables, categorical_table
-from core.images import as_rgb, check_image
+from core.images import as_grey, as_rgb, check_image
 from vq.mcquic import inference, mcq
 from vq.mcquic.network import McQuic
 
@@ -63,11 +63,10 @@ class McQuicCodec:
         """Stream or ``.mcq`` file -> uint8 (H, W, 1 or 3); ``BitstreamError`` for a damaged or foreign one."""
         if mcq.recognised(stream):
             (height, width, channels), codes = self.files.unpack(stream)
-            return _coloured(mcq.picture(self._decoded(codes), height, width, self.files.align), channels)
+            image = mcq.picture(self._decoded(codes), height, width, self.files.align)
+            return image if channels == 3 else as_grey(image)
         read = bitstream.unpack(stream, self.fingerprint)
-        if len(read.chunks) != 1:
-            raise BitstreamError("the stream has no payload of this method: it is damaged")
-        decoder, check = Decoder(read.chunks[0]), SymbolCheck()
+        decoder, check = Decoder(read.only_chunk()), SymbolCheck()
         grids = self._grids(read.height, read.width)
         if self.context is not None:
             codes = self.context.decode(grids, decoder)
@@ -125,9 +124,5 @@ def _picture(x: Tensor, read: Stream) -> Image:
     """(3, H', W') around (-1, 1) -> uint8 (H, W, 1 or 3), rounded."""
     cut = (x[:, : read.height, : read.width] + 1).mul_(127.5)
     levels = cut.clamp_(0, 255).round_().to(torch.uint8).cpu()
-    return _coloured(np.ascontiguousarray(levels.permute(1, 2, 0).numpy()), read.channels)
-
-
-def _coloured(image: Image, channels: int) -> Image:
-    """An RGB image as it is, or the mean of its channels."""
-    return image if channels == 3 else np.rint(image.mean(2, keepdims=True)).astype(np.uint8)
+    image = np.ascontiguousarray(levels.permute(1, 2, 0).numpy())
+    return image if read.channels == 3 else as_grey(image)

@@ -9,14 +9,15 @@ no other effect on the rate, because a step is a small part of a cell. In a grou
 its own; parts have fewer numbers than there are nudges, and each number rules out one, so there is always one.
 
 ``Writer`` and ``Reader`` mirror each other, call by call; mode ``PORTABLE`` is the one described, ``PLAIN`` sends no
-nudges (and then needs the encoder's own machine to decode).
+nudges (and then needs the encoder's own machine to decode). What else goes into the payload is written with their
+``encoder`` and read with their ``decoder``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,6 @@ from numpy.typing import NDArray
 from core.bitstream import BitstreamError, SymbolCheck
 from core.codec import TesseraError
 from core.entropy import Decoder, Encoder, Tables, categorical_table, finite_symbols
-from qres.correction import Correction
 
 PORTABLE, PLAIN = 0, 1
 CROWDED = 1023  # in place of a nudge of 0 to 1022 steps: the parts of the group have their own
@@ -32,6 +32,7 @@ BAND = 2**18  # symbols of one call of the coder, which bounds its memory
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
+AnyInts = NDArray[np.signedinteger[Any]]
 
 _MODES = categorical_table(np.array([2**24 - 255, 255]))  # practically no bits for the default
 # Geometric distributions: how far a nudge goes depends on how many numbers of the group are inside the grid.
@@ -77,7 +78,7 @@ class Grid:
             row[: len(found)] = found
         return nudges, own
 
-    def index(self, numbers: Floats, nudges: Ints, own: Ints) -> Ints:
+    def index(self, numbers: Floats, nudges: AnyInts, own: AnyInts) -> Ints:
         """The cell of each number (n,) when borders are nudged, 0 to cells - 1."""
         moves = np.repeat(nudges[:, None], self.parts, axis=1)
         moves[nudges == CROWDED] = own
@@ -93,7 +94,8 @@ class Grid:
         taken[inside // size, nudge[inside]] = True
         taken[:, self.steps :] = True  # a whole cell width is no move at all
         taken[:, CROWDED] = False
-        return taken.argmin(axis=1)
+        free: Ints = taken.argmin(axis=1)
+        return free
 
     def _phase(self, numbers: Floats) -> NDArray[np.float64]:
         """Numbers in cell widths above the first border, far ones cut off."""
@@ -105,12 +107,22 @@ class Grid:
         return np.clip(phase, -2.0, self.cells + 1.0)
 
 
+class Correction(Protocol):
+    """Codes symbols (n,) of channels of ``size`` with tables that it chooses for each channel near given cells."""
+
+    def write(self, encoder: Encoder, symbols: NDArray[Any], cells: Ints, size: int) -> None:
+        """Write symbols."""
+
+    def read(self, decoder: Decoder, cells: Ints, size: int) -> NDArray[np.int32]:
+        """Mirror of ``write``."""
+
+
 class Writer:
     """Writes symbols whose tables are cells of grids, and keeps the check of what the decoder must find."""
 
     def __init__(self, mode: int = PORTABLE) -> None:
-        self.mode, self._encoder, self._check = mode, Encoder(), SymbolCheck()
-        self._encoder.encode(np.array([mode]), np.array([0]), _MODES)
+        self.mode, self.encoder, self._check = mode, Encoder(), SymbolCheck()
+        self.encoder.encode(np.array([mode]), np.array([0]), _MODES)
 
     def cells(self, numbers: Floats, grid: Grid) -> Ints:
         """The cells of numbers (n,), after writing what the decoder needs to find the same."""
@@ -118,26 +130,26 @@ class Writer:
             return grid.index(numbers, *_unmoved(numbers, grid))
         nudges, own = grid.nudges(numbers)
         table = int(np.argmax([np.log2(row[nudges]).sum() for row in _NUDGE_TABLES.frequencies]))
-        self._encoder.encode_uniform(np.array([table]), 3)
-        self._encoder.encode(nudges, np.full(nudges.shape, table), _NUDGE_TABLES)
-        self._encoder.encode(own, np.full(own.shape, _OWN), _NUDGE_TABLES)
+        self.encoder.encode_uniform(np.array([table]), 3)
+        self.encoder.encode(nudges, np.full(nudges.shape, table), _NUDGE_TABLES)
+        self.encoder.encode(own, np.full(own.shape, _OWN), _NUDGE_TABLES)
         return grid.index(numbers, nudges, own)
 
     def symbols(self, symbols: NDArray[Any], numbers: Floats, grid: Grid, tables: Tables) -> None:
         """Write symbols (n,), whole numbers, each with the table of its number's cell."""
         values = finite_symbols(symbols)
-        self._encoder.encode(values, self.cells(numbers, grid), tables)
+        self.encoder.encode(values, self.cells(numbers, grid), tables)
         self._check.update(values)
 
     def channels(self, symbols: NDArray[Any], numbers: Floats, grid: Grid, correction: Correction, size: int) -> None:
         """Write the symbols of channels of ``size`` each, with corrected tables."""
         values = finite_symbols(symbols)
-        correction.write(self._encoder, values, self.cells(numbers, grid), size)
+        correction.write(self.encoder, values, self.cells(numbers, grid), size)
         self._check.update(values)
 
     def finish(self) -> tuple[bytes, int]:
         """The payload and the check."""
-        return self._encoder.finish(), self._check.digest()
+        return self.encoder.finish(), self._check.digest()
 
     def note(self, values: NDArray[Any]) -> None:
         """Let the check cover integers that are not written but that the decoder must find too."""
@@ -148,8 +160,8 @@ class Reader:
     """Mirror of ``Writer``; ``BitstreamError`` when the payload cannot be right."""
 
     def __init__(self, payload: bytes) -> None:
-        self._decoder, self._check = Decoder(payload), SymbolCheck()
-        self.mode = int(self._decoder.decode(np.array([0]), _MODES)[0])
+        self.decoder, self._check = Decoder(payload), SymbolCheck()
+        self.mode = int(self.decoder.decode(np.array([0]), _MODES)[0])
 
     def cells(self, numbers: Floats, grid: Grid) -> Ints:
         """The encoder's cells of numbers (n,)."""
@@ -157,21 +169,21 @@ class Reader:
             raise BitstreamError("the stream is damaged: what it holds leads the model to numbers that are not finite")
         if self.mode == PLAIN:
             return grid.index(numbers, *_unmoved(numbers, grid))
-        table = int(self._decoder.decode_uniform(1, 3)[0])
-        nudges = self._decoder.decode(np.full(grid.groups(len(numbers)), table), _NUDGE_TABLES)
+        table = int(self.decoder.decode_uniform(1, 3)[0])
+        nudges = self.decoder.decode(np.full(grid.groups(len(numbers)), table), _NUDGE_TABLES)
         shape = int((nudges == CROWDED).sum()), grid.parts
-        own = self._decoder.decode(np.full(shape, _OWN), _NUDGE_TABLES)
+        own = self.decoder.decode(np.full(shape, _OWN), _NUDGE_TABLES)
         return grid.index(numbers, nudges, own)
 
     def symbols(self, numbers: Floats, grid: Grid, tables: Tables) -> NDArray[np.int32]:
         """The symbols (n,) of numbers."""
-        values = self._decoder.decode(self.cells(numbers, grid), tables)
+        values = self.decoder.decode(self.cells(numbers, grid), tables)
         self._check.update(values)
         return values
 
     def channels(self, numbers: Floats, grid: Grid, correction: Correction, size: int) -> NDArray[np.int32]:
         """The symbols (n,) of channels of ``size`` each."""
-        values = correction.read(self._decoder, self.cells(numbers, grid), size)
+        values = correction.read(self.decoder, self.cells(numbers, grid), size)
         self._check.update(values)
         return values
 
