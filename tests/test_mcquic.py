@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import cache
-from typing import Any
 
+import msgpack
 import numpy as np
 import pytest
 import torch
@@ -18,7 +18,7 @@ from core.bitstream import BitstreamError
 from core.codec import Image, TesseraError
 from core.images import open_image
 from core.registry import METHODS, UnknownName, discover
-from vq.mcquic import inference, mcq, msgpack, rans
+from vq.mcquic import inference, mcq, rans
 from vq.mcquic.codec import McQuicCodec
 from vq.mcquic.network import McQuic, Recipe, bits_per_pixel
 from vq.mcquic.quantizer import nearest
@@ -193,26 +193,21 @@ def test_rans_round_trip_and_its_refusals() -> None:
             rans.decode(bad, rows, tables)
 
 
-def test_messagepack_is_the_reference_librarys() -> None:
-    value: Any = {"a": 0, "b": [127, 128, 65535, 65536, 2**32], "c": "x" * 40, "d": b"y" * 300}
-    packed = msgpack.pack(value)
-    assert packed.hex().startswith(
-        "84a16100a162957fcc80cdffffce00010000cf0000000100000000a163d928" + "78" * 40 + "a164c5012c"
-    )
-    assert msgpack.unpack(packed) == value
-    deep = b"\x91" * 2000 + b"\x00"
-    for bad in (
-        packed[:-1],
-        packed + b"\0",
+def test_files_that_are_no_messagepack() -> None:
+    header = msgpack.packb({"fileHeader": 1, "contents": 2})
+    twice = b"\x82" + 2 * (b"\xaafileHeader" + b"\x01")
+    bad: list[bytes] = [
+        b"",
+        header[:-1],
+        header + b"\0",
+        header,
         b"\xc0",
         b"\xdf\xff\xff\xff\xff",
-        deep,
-        b"\xa2\xff\xff",
-        b"\x81\x01\x02",
-        b"",
-    ):
+        b"\x91" * 2000 + b"\x00",
+    ]
+    for data in (*bad, b"\xa2\xff\xff", b"\x81\x01\x02", twice, b"\xd4\x05\x00", b"\xd6\xff\0\0\0\0"):
         with pytest.raises(BitstreamError):
-            msgpack.unpack(bad)
+            mcq._fields(data)
 
 
 def test_options_are_checked() -> None:

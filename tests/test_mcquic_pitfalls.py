@@ -12,6 +12,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import numpy as np
 import pytest
 import torch
@@ -26,7 +27,7 @@ from core.codec import Image
 from core.registry import METHODS, discover
 from core.tables import PRECISION, categorical_table
 from core.train import Crops
-from vq.mcquic import augment, msgpack, quantizer, rans
+from vq.mcquic import augment, quantizer, rans
 from vq.mcquic.codec import McQuicCodec
 from vq.mcquic.network import McQuic, Recipe
 from vq.mcquic.quantizer import Quantizer, revive
@@ -164,16 +165,16 @@ def test_08_paths_in_files_are_neither_opened_nor_written(tmp_path: Path, monkey
     c = codec("mcq")
     evil = tmp_path / "evil.mcquic"
     evil.write_bytes(b"\x80\x04cos\nsystem\n")
-    whole = msgpack.unpack(c.compress(picture(40, 60)))
+    whole = msgpack.unpackb(c.compress(picture(40, 60)))
     assert whole["fileHeader"]["qp"] == "qp_2_msssim"
     whole["fileHeader"]["qp"] = str(evil)
     opened: list[Any] = []
     monkeypatch.setattr(torch, "load", lambda *a, **k: opened.append(a))
     monkeypatch.setattr(Path, "open", lambda *a, **k: opened.append(a))
-    assert c.decompress(msgpack.pack(whole)).shape == (40, 60, 3)
+    assert c.decompress(msgpack.packb(whole)).shape == (40, 60, 3)
     whole["fileHeader"]["codeSize"]["m"] = 3
     with pytest.raises(BitstreamError) as caught:
-        c.decompress(msgpack.pack(whole))
+        c.decompress(msgpack.packb(whole))
     assert not opened and str(tmp_path) not in str(caught.value)
 
 
@@ -201,16 +202,16 @@ def test_09_damage_is_noticed_and_sizes_are_validated() -> None:
         ("version",): "0.2.0",
         ("qp",): "qp_2_mse",
     }.items():
-        header = msgpack.unpack(whole)
+        header = msgpack.unpackb(whole)
         place = header["fileHeader"]
         for name in path[:-1]:
             place = place[name]
         place[path[-1]] = value
         with pytest.raises(BitstreamError):
-            files.unpack(msgpack.pack(header))
+            files.unpack(msgpack.packb(header))
     for extra in ({"more": 1}, {"contents": []}, {"fileHeader": {}}):
         with pytest.raises(BitstreamError):
-            files.unpack(msgpack.pack({**msgpack.unpack(whole), **extra}))
+            files.unpack(msgpack.packb({**msgpack.unpackb(whole), **extra}))
 
 
 def test_10_a_checksum_catches_what_the_coder_cannot() -> None:

@@ -10,6 +10,7 @@ else.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -20,8 +21,8 @@ from vq.mcquic.blocks import GDN, Attention, Conv3, Residual, ResidualDown, Resi
 from vq.mcquic.network import McQuic
 from vq.mcquic.quantizer import LevelDecoder, LevelEncoder
 
-STRIP = 2**15  # positions of a strip of rows
-PACKED = 2**26  # models of up to so many parameters also keep oneDNN's layout of them: faster, twice the bytes
+STRIP = 2**14  # positions of a strip of rows
+SMALL = 2**26  # parameters of models whose cascade is kept twice
 _OPS = torch.ops.mkldnn
 Layer = Any  # (h, w, C) -> (h', w', C')
 
@@ -51,32 +52,43 @@ class _Cast:
 
 
 class Network:
-    """``encode`` and ``decode`` of a model for one image. Weights are those at construction."""
+    """``encode`` and ``decode`` of a model for one image.
+
+    Weights are those when a half first runs. Weights are also kept in oneDNN's layout, but for the cascade of a large
+    model: its stages hold four fifths of the weights and see few positions.
+    """
 
     def __init__(self, model: McQuic, decoding: torch.dtype) -> None:
-        self._model, cascade = model, model._quantizer
-        packed = sum(p.numel() for p in model.parameters()) <= PACKED
-        make, restore = _Maker(torch.float32, packed), _Maker(decoding, packed)
-        self._encoder = make(model._encoder)
-        self._levels = [_Level(level, make) for level in cascade._encoders]
-        self._restore = [_Restore(level, restore) for level in cascade._decoders]
-        self._decoder, self._decoding = restore(model._decoder), decoding
+        self._model, self._decoding = model, decoding
+        self._small = sum(p.numel() for p in model.parameters()) <= SMALL
+
+    @cached_property
+    def _encoder(self) -> tuple[Layer, list[_Level]]:
+        make, stage = _Maker(torch.float32, packed=True), _Maker(torch.float32, self._small)
+        return make(self._model._encoder), [_Level(level, stage) for level in self._model._quantizer._encoders]
+
+    @cached_property
+    def _decoder(self) -> tuple[list[_Restore], Layer]:
+        make, stage = _Maker(self._decoding, packed=True), _Maker(self._decoding, self._small)
+        return [_Restore(level, stage) for level in self._model._quantizer._decoders], make(self._model._decoder)
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """As ``McQuic.encode``, of one image."""
-        f = self._encoder(x[0].permute(1, 2, 0).contiguous())
+        first, levels = self._encoder
+        f = first(x[0].permute(1, 2, 0).contiguous())
         found = []
-        for level in self._levels:
+        for level in levels:
             codes, f = level(f)
             found.append(codes)
         return found
 
     def decode(self, codes: Sequence[Tensor]) -> Tensor:
         """As ``McQuic.decode``, of one image."""
+        levels, last = self._decoder
         f: Tensor | None = None
-        for level, vectors in zip(reversed(self._restore), reversed(self._model._quantizer.lookup(codes)), strict=True):
+        for level, vectors in zip(reversed(levels), reversed(self._model._quantizer.lookup(codes)), strict=True):
             f = level(vectors[0].permute(1, 2, 0).to(self._decoding, copy=True), f)
-        return self._decoder(f).permute(2, 0, 1)[None]
+        return last(f).permute(2, 0, 1)[None]
 
 
 class _Maker:
@@ -242,12 +254,13 @@ class _Normalise:
 
     def __init__(self, block: GDN, make: _Maker) -> None:
         gamma, beta = block.matrix()
-        self.gamma, self.beta, self.inverse = make.cast(gamma), make.cast(beta), block.inverse
+        self.gamma = _OPS._reorder_linear_weight(make.cast(gamma).contiguous(), STRIP)
+        self.beta, self.inverse = make.cast(beta), block.inverse
 
     def __call__(self, x: Tensor) -> Tensor:
         rows = x.view(-1, x.shape[-1])
         for part in rows.split(STRIP):
-            norm = F.linear(part * part, self.gamma, self.beta)
+            norm = _OPS._linear_pointwise(part * part, self.gamma, self.beta, "none", [], "")
             part.mul_(norm.sqrt_() if self.inverse else norm.rsqrt_())
         return x
 

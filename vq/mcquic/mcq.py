@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import msgpack
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from core.bitstream import MAX_PIXELS, MAX_SIDE, BitstreamError, bytes_like
 from core.codec import Image
-from vq.mcquic import msgpack, rans
+from vq.mcquic import rans
 
 VERSION = "0.1.40"
 ALIGN = 128  # images are grown to multiples of it, or of the model's stride where that is more (above 4 levels)
@@ -76,7 +77,8 @@ class Files:
             rans.encode(level.reshape(-1).tolist(), _rows(level.shape), tables)
             for level, tables in zip(codes, self.tables, strict=True)
         ]
-        return msgpack.pack({"fileHeader": header, "contents": contents})
+        packed: bytes = msgpack.packb({"fileHeader": header, "contents": contents})
+        return packed
 
     def unpack(self, stream: bytes) -> tuple[Shape, list[Codes]]:
         """The image's shape and the codes of a file; ``BitstreamError`` unless every declared size is right."""
@@ -145,7 +147,7 @@ _IMAGE = {"height": int, "width": int, "channel": int}
 
 def _fields(stream: bytes) -> tuple[dict[str, Any], list[bytes]]:
     """Header and payloads, with the names and types they must have."""
-    whole = msgpack.unpack(bytes(bytes_like(stream)))
+    whole = _unpacked(bytes(bytes_like(stream)))
     _check_names(whole, {"fileHeader": dict, "contents": list}, "file")
     header, contents = whole["fileHeader"], whole["contents"]
     _check_names(header, _HEADER, "header")
@@ -157,6 +159,25 @@ def _fields(stream: bytes) -> tuple[dict[str, Any], list[bytes]]:
     if not contents or not all(isinstance(c, bytes) for c in contents):
         raise BitstreamError("the file has no payload: it is damaged")
     return header, contents
+
+
+def _unpacked(data: bytes) -> Any:
+    """The value that a file holds; no declared length may exceed the file's."""
+    try:
+        return msgpack.unpackb(data, object_pairs_hook=_once, ext_hook=_no_extension)
+    except (ValueError, msgpack.UnpackException) as error:
+        raise BitstreamError(f"the file is no whole .mcq file ({type(error).__name__}): it is damaged") from None
+
+
+def _once(pairs: Sequence[tuple[Any, Any]]) -> dict[Any, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice in a map")
+    return found
+
+
+def _no_extension(code: int, data: bytes) -> Any:
+    raise ValueError(f"type {code} is not of version 0.1")
 
 
 def _check_names(found: Any, wanted: dict[str, type], what: str) -> None:
