@@ -12,7 +12,6 @@ to <results>/figures.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from core.codec import TesseraError
 from core.registry import METHODS, discover
 from experiments import llvq, vq_family
 from experiments.evaluate import evaluate, evaluation_config, say
-from experiments.wiring import experiment, guarded, run, sequence, with_defaults
+from experiments.wiring import experiment, guarded, run_named, sequence, with_defaults
 
 ex = experiment(__file__, "codebook_usage", evaluation_config, {"smoke": {"limit": 2}})
 with_defaults(ex, {"method": "vqvae_ema", "dataset": "fashion_mnist", "keep_images": False})
@@ -60,5 +59,4 @@ def codebook_usage(config: dict[str, Any], sacred_run: Any) -> int:
 
 
 if __name__ == "__main__":
-    others = {"experiment=llvq": llvq.ex, "experiment=vqvae": vq_family.ex}
-    run(next((other for word, other in others.items() if word in sys.argv), ex))
+    run_named(ex, {"llvq": llvq.ex, "vqvae": vq_family.ex})

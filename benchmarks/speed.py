@@ -18,7 +18,6 @@ each is the median of ``repeats`` after one warm-up. The table goes to results/t
 from __future__ import annotations
 
 import statistics
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -37,7 +36,7 @@ from core.codec import Image, Method
 from core.images import open_image, save_image
 from core.registry import discover, make_method
 from experiments import quantizer_speed, search_speed
-from experiments.wiring import changed, default_params, experiment, guarded, run, sequence
+from experiments.wiring import changed, default_params, experiment, guarded, run_named, sequence
 
 NAMED = {"smoke": {"method": "qres3m_vr", "weights": "fresh", "height": 64, "width": 64, "repeats": 1}}
 CODING = ("encode", "encode_uniform", "finish", "decode", "decode_uniform")
@@ -247,5 +246,4 @@ def speed(config: dict[str, Any], sacred_run: Any) -> int:
 
 
 if __name__ == "__main__":
-    others = {"experiment=quantizers": quantizer_speed.ex, "experiment=search": search_speed.ex}
-    run(next((other for word, other in others.items() if word in sys.argv), ex))
+    run_named(ex, {"quantizers": quantizer_speed.ex, "search": search_speed.ex})

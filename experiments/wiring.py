@@ -85,6 +85,14 @@ def run(ex: Experiment, argv: Sequence[str] | None = None) -> NoReturn:
         sys.exit(130)
 
 
+def run_named(ex: Experiment, others: Mapping[str, Experiment]) -> NoReturn:
+    """Run the experiment that ``experiment=NAME`` on the command line names, ``ex`` where none is named."""
+    name = next((word.partition("=")[2] for word in sys.argv if word.startswith("experiment=")), None)
+    if name is not None and name not in others:
+        fail(unknown("experiment", name, others))
+    run(ex if name is None else others[name])
+
+
 def fail(error: TesseraError) -> NoReturn:
     """Say what is wrong in one sentence and exit with code 2."""
     print(f"error: {error}", file=sys.stderr)
