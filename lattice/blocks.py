@@ -139,10 +139,11 @@ class LearnedLattice(BlockLattice):
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Reduce the final basis and store the integer triangle by which its coordinates are coded."""
-        reduced, transform = lll(self.unit().double().cpu().numpy())
+        """Reduce the final basis, which float16 files then hold well, and store the integer triangle that orders it."""
+        reduced, _ = lll(self.unit().double().cpu().numpy())
         r = np.linalg.qr(reduced, mode="r")
-        self.transform.copy_(torch.from_numpy(transform))
+        self.basis.copy_(torch.from_numpy(reduced))
+        self.transform.copy_(torch.eye(self.rank, dtype=torch.int64))
         self.triangle.copy_(torch.from_numpy(np.rint(r / np.diag(r)[:, None] * FINE).astype(np.int64)))
 
     def nearest(self, latent: Tensor) -> Tensor:

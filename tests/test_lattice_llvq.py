@@ -203,6 +203,18 @@ def test_learned_basis_is_shaped_by_training_and_stored() -> None:
     assert torch.equal(lattice.nearest(lattice.vectors(k)), k)
 
 
+def test_a_skewed_basis_survives_float16() -> None:
+    lattice, k = LearnedLattice(64, 4, 2), torch.tensor([[[3, -2], [0, 5]]])
+    with torch.no_grad():
+        lattice.basis.copy_(torch.tensor([[1.0, 1234.3], [0.0, 1.0]]))
+    lattice.settle()
+    points = lattice.vectors(k)
+    lattice.load_state_dict(
+        {name: v.half() if v.is_floating_point() else v for name, v in lattice.state_dict().items()}
+    )
+    assert float((lattice.vectors(k) - points).abs().max()) < 1e-2
+
+
 def test_density_is_a_distribution() -> None:
     torch.manual_seed(0)
     density = Density(3)
