@@ -108,6 +108,15 @@ def test_ms_ssim_target_and_bits(tmp_path: Path) -> None:
     assert abs(float(step.bits) - (3 * 2 / 256 + 2 * 2 / 1024)) < 0.01, "fresh frequencies are nearly uniform"
 
 
+def test_ms_ssim_is_not_taken_in_bfloat16() -> None:
+    torch.manual_seed(0)
+    model, x = METHODS["mcquic_small"](target="ms_ssim").model(), 0.2 * torch.rand(1, 3, 192, 192) + 0.7
+    out = x + 0.02 * torch.randn_like(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = model.distortion(out, x)
+    assert torch.allclose(mixed, model.distortion(out, x), atol=1e-6)
+
+
 def test_frequencies_and_tables_of_a_trained_model_are_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     net = model(Recipe(), 2).eval()
     net.calibrate(images())
