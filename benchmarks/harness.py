@@ -5,10 +5,12 @@ What the columns mean is written in ``docs/protocol.md``. A cell is all images o
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,7 +21,7 @@ from tqdm import tqdm
 from benchmarks import meter
 from benchmarks.provenance import provenance
 from benchmarks.store import Cell, CellResult, Store, StoreError, now
-from core.codec import Codec, HasCodes, HasEstimate, HasPayload, Image, Method, TesseraError
+from core.codec import Codec, HasCodes, HasEstimate, HasPayload, HasRates, Image, Method, TesseraError
 
 if TYPE_CHECKING:
     from benchmarks.datasets import ImageSet, NamedImage
@@ -71,17 +73,20 @@ def measure(
     With ``keep_images`` originals and decoded pictures are kept for the report, unless the set is private.
     Raises LeakError, HarnessError (a codec that fails or breaks its contract), StoreError, or what an image raises.
     """
-    if cell.rate != "file":
-        raise HarnessError(f"the harness measures written bytes (rate 'file'), not rate '{cell.rate}'.")
+    if cell.rate not in (known := _rates(codec)):
+        raise HarnessError(f"{cell.label} has no rate '{cell.rate}': known are {', '.join(known)}.")
     if not len(images):
         raise HarnessError(f"{images.title} has no images to measure.")
     refuse_leaks(images, train_fingerprints, trained_on)
     started, clock = now(), time.perf_counter()
-    _round_trip(codec, images.images[0].read(), images.images[0].name, cell.device)  # warm-up: caches, kernels, imports
+    if cell.rate == "file":
+        first = images.images[0]
+        _round_trip(codec, first.read(), first.name, cell.device)  # warm-up: caches, kernels, imports
     rows, usage = [], _Usage(codec)
     for image in _progress(images, cell.label, bar):
         original = image.read()
-        row, decoded = measure_image(codec, original, image.name, cell.device, bool(about.get("lossless")))
+        measured = measure_image if cell.rate == "file" else partial(measure_rated, rate=cell.rate)
+        row, decoded = measured(codec, original, image.name, cell.device, bool(about.get("lossless")))
         usage.add(original, image.name)
         rows.append(row)
         if keep_images and not images.private:
@@ -128,6 +133,24 @@ def measure_image(
             row["estimate_bits"] = float(codec.bits(original))
     row |= {"bpp": bits / (height * width), "bpd": bits / original.size}
     return row | quality | {"encode_s": encode_s, "decode_s": decode_s, "peak_memory_mb": peak}, decoded
+
+
+def measure_rated(
+    codec: Codec, original: Image, name: str, device: str = "cpu", lossless: bool = False, *, rate: str
+) -> tuple[dict[str, Any], Image]:
+    """As ``measure_image``, with the bits and the decoded image of another way to count them (``HasRates``)."""
+    assert isinstance(codec, HasRates)
+    (bits, decoded), seconds = _timed(device, name, f"count the {rate} bits of", lambda: codec.rated(rate, original))
+    _check(decoded, original, name, lossless)
+    height, width, channels = original.shape
+    row: dict[str, Any] = {"image": name, "height": height, "width": width, "channels": channels}
+    row |= {"bytes": math.ceil(bits / 8), "payload_bits": math.ceil(bits)}
+    row |= {"bpp": bits / (height * width), "bpd": bits / original.size}
+    return row | _quality(original, decoded) | {"encode_s": seconds}, decoded
+
+
+def _rates(codec: Codec) -> tuple[str, ...]:
+    return ("file", *(codec.rates if isinstance(codec, HasRates) else ()))
 
 
 def describe(method: Method, images: ImageSet, legend: str = "", note: str = "") -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
     python benchmarks/lossless_table.py with dataset=kodak
     python benchmarks/lossless_table.py with methods=png,jpegxl_lossless dataset=cifar10 limit=100
+    python benchmarks/lossless_table.py with method=rvae_small dataset=cifar10 limit=100 rate=ideal
 
 The table has every lossless cell in the results and the published numbers beside them; the default ``methods`` are all
-classical lossless codecs.
+classical lossless codecs. Rates other than 'file' are what a method's codec can count beside its files
+(``core.codec.HasRates``); a second table has them side by side.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.store import Store
-from benchmarks.tables import lossless_table, to_files, to_markdown
+from benchmarks.tables import lossless_rates, lossless_table, to_files, to_markdown
 from core.registry import METHODS, discover
 from experiments.evaluate import evaluate, evaluation_config, say
 from experiments.wiring import experiment, guarded, run, with_defaults
@@ -40,6 +42,12 @@ def table(config: dict[str, Any], sacred_run: Any) -> int:
         caption = "Lossless methods: bits per dimension (mean over images)."
         print(to_markdown(frame, caption))
         for path in to_files(frame, Path(config["results"]) / "tables" / "lossless", caption):
+            print(path)
+    rates = lossless_rates(Store(config["results"]))
+    if len(rates):
+        caption = "Lossless methods whose bits are counted in several ways: bits per dimension (mean over images)."
+        print(to_markdown(rates, caption))
+        for path in to_files(rates, Path(config["results"]) / "tables" / "lossless_rates", caption):
             print(path)
     say(outcome)
     return outcome.code

@@ -86,6 +86,10 @@ class Grid:
         cells = np.floor(self._phase(numbers) - moved / self.steps).astype(np.int64) + 1
         return cells.clip(0, self.cells - 1)
 
+    def nearest(self, numbers: Floats) -> Ints:
+        """The cell of each number (n,) where no border is nudged."""
+        return self.index(numbers, *_unmoved(numbers, self))
+
     def _free(self, numbers: Floats, size: int) -> Ints:
         """The smallest free nudge of each run of ``size`` numbers, ``CROWDED`` if there is none."""
         border, nudge = np.divmod(np.rint(self._phase(numbers) * self.steps).astype(np.int64), self.steps)
@@ -127,7 +131,7 @@ class Writer:
     def cells(self, numbers: Floats, grid: Grid) -> Ints:
         """The cells of numbers (n,), after writing what the decoder needs to find the same."""
         if self.mode == PLAIN:
-            return grid.index(numbers, *_unmoved(numbers, grid))
+            return grid.nearest(numbers)
         nudges, own = grid.nudges(numbers)
         table = int(np.argmax([np.log2(row[nudges]).sum() for row in _NUDGE_TABLES.frequencies]))
         self.encoder.encode_uniform(np.array([table]), 3)
@@ -168,7 +172,7 @@ class Reader:
         if not np.isfinite(numbers).all():
             raise BitstreamError("the stream is damaged: what it holds leads the model to numbers that are not finite")
         if self.mode == PLAIN:
-            return grid.index(numbers, *_unmoved(numbers, grid))
+            return grid.nearest(numbers)
         table = int(self.decoder.decode_uniform(1, 3)[0])
         nudges = self.decoder.decode(np.full(grid.groups(len(numbers)), table), _NUDGE_TABLES)
         shape = int((nudges == CROWDED).sum()), grid.parts

@@ -13,7 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,22 @@ from core.download import DownloadError, Unreachable, fetch
 SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"
 State = Mapping[str, Tensor]
 _unreachable: dict[str, Unreachable] = {}  # hosts that gave no connection to this process: waited for once
+_offline = False
+
+
+class NotFetched(MissingWeights):
+    """Official weights that nobody has asked the network for."""
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Look for weights without the network: official ones that are not in the cache are ``NotFetched``."""
+    global _offline
+    before, _offline = _offline, True
+    try:
+        yield
+    finally:
+        _offline = before
 
 
 class CheckpointError(TesseraError):
@@ -82,19 +99,19 @@ def find(method: Method, weights: str = "auto", any_point: bool = False) -> Weig
     if weights not in ("auto", "official", "ours"):
         found = _from_path(Path(weights))
         return found if any_point else _of_point(found, method)
-    reason = ""
+    reason, kind = "", MissingWeights
     if weights in ("auto", "official"):
         try:
             return _official(method)
         except (MissingWeights, DownloadError) as error:
-            reason = str(error).rstrip(".")
+            reason, kind = str(error).rstrip("."), NotFetched if isinstance(error, NotFetched) else MissingWeights
     entry = None if weights == "official" else _entry(method, "ours")
     if entry is not None:
         return _from_path(SHIPPED / entry["path"], origin="ours")
     where = f"{method.name} at {method.curve}={method.point}" if method.curve else method.name
     family = type(method).__module__.partition(".")[0]
     point = f" params.{method.curve}={method.point}" if method.curve else ""
-    raise MissingWeights(
+    raise kind(
         f"there are no weights for {where}: none are shipped"
         + (f"; official ones: {reason}" if reason else "")
         + f". Give weights=PATH, or train: python -m {family} train with method={method.name}{point}"
@@ -214,6 +231,8 @@ def _converted(path: Path, digest: str) -> Path:
 
 
 def _fetch(url: str, path: Path, digest: str | None) -> None:
+    if _offline:
+        raise NotFetched(f"{url} has not been fetched")
     host = urlsplit(url).netloc
     if host in _unreachable:
         raise _unreachable[host]

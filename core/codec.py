@@ -61,6 +61,16 @@ class HasCodes(Protocol):
         """The codes of an image: one integer array per level, values in [0, codebook_sizes[level])."""
 
 
+@runtime_checkable
+class HasRates(Protocol):
+    """A codec whose rate can be counted in other ways than by the bytes of a file, to be compared with those."""
+
+    rates: Sequence[str]  # names of these ways, such as 'ideal'; 'file' is not among them
+
+    def rated(self, rate: str, image: Image) -> tuple[float, Image]:
+        """The bits of an image counted in the way ``rate``, and the decoded image that they stand for."""
+
+
 class Method:
     """Base of every method: subclass as a frozen dataclass and register with ``@METHODS.register(name)``.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import signal
 import statistics
 from collections.abc import Callable, Iterator, Sequence
@@ -48,9 +49,9 @@ class TrainConfig:
     steps: int
     batch: int = 8
     lr: float = 2e-4
-    schedule: str = "cosine"  # or "constant", or "constant:N": the rate is zero from step N on
+    schedule: str = "cosine"  # or "constant", "constant:N": zero from step N on, "drop:N:F": times F every N steps
     cycles: int = 1  # of the cosine, each with a quarter of the rate of the one before
-    optimizer: str = "adam"  # or "lamb"
+    optimizer: str = "adam"  # or "adamax", "lamb"
     warmup: int = 200
     final_lr: float = 0.01  # of lr, at the end of the cosine
     clip: float = 2.0
@@ -68,8 +69,10 @@ class TrainConfig:
         name, _, last = self.schedule.partition(":")
         if name == "constant" and (last.isdigit() or not last):
             return self.lr * warm if not last or step < int(last) else 0.0
+        if name == "drop" and (drop := _DROP.fullmatch(last)):
+            return self.lr * warm * float(drop[2]) ** min(step // int(drop[1]), DROPS)
         if self.schedule != "cosine":
-            raise TesseraError(f"unknown schedule '{self.schedule}': known are constant, constant:N, cosine.")
+            raise TesseraError(f"unknown schedule '{self.schedule}': known are constant, constant:N, cosine, drop:N:F.")
         place = step * self.cycles / max(1, self.steps)
         cycle = min(int(place), self.cycles - 1)
         wave = 0.5 * (1 + math.cos(math.pi * (place - cycle)))
@@ -79,7 +82,13 @@ class TrainConfig:
 Batch = Callable[[int, range], Tensor]  # (step, the samples of the global batch this rank takes) -> model input
 Image = NDArray[np.uint8]
 Log = Callable[[int, dict[str, float]], None]
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "lamb": Lamb}
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamax": torch.optim.Adamax,
+    "lamb": Lamb,
+}
+DROPS = 4  # of the learning rate, at most
+_DROP = re.compile(r"([1-9]\d*):(\d*\.?\d+)")
 WINDOW = 100  # gradient norms kept for the running median
 
 

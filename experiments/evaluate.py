@@ -25,6 +25,7 @@ class Outcome:
     cells: list[CellResult] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    unfetched: int = 0  # cells whose weights nobody has asked the network for
 
     @property
     def code(self) -> int:
@@ -39,6 +40,7 @@ def evaluation_config() -> None:
     dataset = "sample"  # sample, kodak, clic, cifar10, ..., folder:PATH
     points = None  # settings that move along the curve, e.g. 16,64; default: the method's own
     limit = None  # only the first images
+    rate = "file"  # bytes written; or another way to count bits that the method knows, such as ideal
     device = "cpu"  # or cuda
     weights = "auto"  # auto, official, ours, or a path
     seed = 0  # of the weights that were trained here
@@ -71,6 +73,7 @@ def plan_jobs(config: Mapping[str, Any], outcome: Outcome) -> tuple[ImageSet, li
         try:
             weights = checkpoint.find(method, config["weights"])
         except TesseraError as error:  # none, or ones that cannot be used
+            outcome.unfetched += isinstance(error, checkpoint.NotFetched)
             known = missing.setdefault(method.name, [])
             known.append(str(method.point) if known else str(error).rstrip("."))
             continue
@@ -169,6 +172,7 @@ def _cell(method: Method, images: ImageSet, config: Mapping[str, Any], weights: 
         limit=config["limit"],
         seed=config["seed"],
         checkpoint=weights.id if weights else "",
+        rate=config.get("rate", "file"),
         device=config["device"],
     )
 

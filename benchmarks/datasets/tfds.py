@@ -37,7 +37,7 @@ def home() -> list[Path]:
     roots=home,
 )
 def tfds(place: Path, split: str) -> Found | None:
-    """The images below ROOT/NAME[/config][/version], the highest version first."""
+    """The images below ``ROOT/NAME[/config][/version]``, the highest version first."""
     version = newest(place)
     return None if version is None else _open(version, split)
 

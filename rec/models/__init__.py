@@ -1,0 +1,1 @@
+"""The networks of relative entropy coding: hierarchies of Gaussian latents."""
