@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import signal
 import sqlite3
 import subprocess
@@ -16,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import sqlalchemy as sa
 
 from benchmarks import atomic
 from benchmarks.store import Cell, Store, StoreError, main, variant_label
@@ -333,26 +331,6 @@ def test_postgresql_statement_is_an_upsert():
 
     _upsert(Connection(), {"key": "k", "digest": "d"})
     assert "ON CONFLICT (key) DO UPDATE" in str(said[0].compile(dialect=postgresql.dialect()))
-
-
-@pytest.mark.skipif("TESSERA_TEST_DATABASE" not in os.environ, reason="no TESSERA_TEST_DATABASE")
-def test_a_real_server(tmp_path):
-    """Run with TESSERA_TEST_DATABASE=postgresql+psycopg://... to check a server (its tables are dropped)."""
-    from benchmarks.database import METADATA
-
-    url = os.environ["TESSERA_TEST_DATABASE"]
-    METADATA.drop_all(sa.create_engine(url))
-    with ProcessPoolExecutor(8) as pool:
-        list(pool.map(_syncing_to, [(str(tmp_path), i, url) for i in range(1, 9)]))
-    with sa.create_engine(url).connect() as connection:
-        assert connection.execute(sa.text("select count(*) from cells")).scalar() == 45
-        assert connection.execute(sa.text("select count(*) from images")).scalar() == 135
-
-
-def _syncing_to(arguments: tuple[str, int, str]) -> int:
-    root, worker, url = arguments
-    _syncing((root, worker))
-    return Store(Path(root) / f"machine{worker}").sync(url)
 
 
 @pytest.mark.parametrize("url", ["nonsense", "mysterydb://x", "sqlite:////nowhere/at/all.sqlite"])

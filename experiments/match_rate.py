@@ -1,0 +1,156 @@
+"""The operating point of a method at a target rate or quality, each setting measured with real files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks import matching, tables
+from benchmarks.figures import slug
+from benchmarks.store import CellResult, Store
+from core.codec import Method, Point, TesseraError
+from core.registry import discover, make_method
+from experiments.evaluate import Outcome, evaluate, plan_jobs
+from experiments.wiring import changed, default_params
+
+FOLDER = "match_rate"  # of the results: cells and tables of searches
+SHOWN = ("bpp", "psnr", "ms_ssim_db")
+UNITS = {"bpp": "bpp", "psnr": "dB"}
+
+
+def match_config() -> None:
+    """Options (a Sacred config scope: each variable is one)."""
+    method = "qres3m_vr"  # params.NAME=VALUE sets its hyper-parameters, but for the one that is searched
+    target_bpp = None  # bits per pixel
+    target_psnr = None  # or dB
+    tolerance = None  # default: 0.5 % of target_bpp, 0.02 dB of target_psnr
+    dataset = "sample"  # sample, kodak, clic, cifar10, ..., folder:PATH
+    limit = None  # only the first images
+    device = "cpu"  # or cuda
+    weights = "auto"  # auto, official, ours, or a path
+    seed = 0  # of the weights that were trained here
+    params = default_params(method)
+    results = "results"
+    data_root = None  # where data sets are; default: TESSERA_DATA, ./data
+
+
+def match_rate(config: Mapping[str, Any], run: Any) -> int:
+    """Search, print and write the table, and say in words how near the answer is."""
+    metric, target, tolerance = _target(config)
+    method = _method(config)
+    tried, start = matching.settings(method)
+    ruler = Ruler(config, str(run._id or ""))
+    if tried is method.points:
+        tried, start = ruler.with_weights(tried)
+    match = matching.search(tried, start, lambda point: ruler.result(point).means[metric], target, tolerance)
+    frame = table(match, {point: ruler.result(point) for point in match.tried}, metric, target)
+    title = ruler.result(match.best).about["title"]
+    caption = f"{method.name} at {target:g} {UNITS[metric]} on {title}"
+    print(tables.to_markdown(frame, caption))
+    for line in (*ruler.missing, *sentences(match, method, metric, target)):
+        print(line)
+    stem = Path(config["results"]) / FOLDER / slug(f"{method.name} {metric} {target:g} {title}")
+    print(*tables.to_files(frame, stem, caption), sep="\n")
+    return 0 if match.in_range else 1
+
+
+def _target(config: Mapping[str, Any]) -> tuple[str, float, float]:
+    """The metric, its target and the tolerance, both in the metric's unit."""
+    given = [name for name in UNITS if config[f"target_{name}"] is not None]
+    if len(given) != 1:
+        raise TesseraError("give one of target_bpp=0.25 and target_psnr=35.")
+    target, tolerance = config[f"target_{given[0]}"], config["tolerance"]
+    if tolerance is None:
+        tolerance = 0.005 * target if given[0] == "bpp" and _positive(target) else 0.02
+    if not _positive(target) or not _positive(tolerance):
+        raise TesseraError(f"target_{given[0]}={target} and tolerance={tolerance} must be numbers above 0.")
+    return given[0], float(target), float(tolerance)
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+
+
+def _method(config: Mapping[str, Any]) -> Method:
+    discover()
+    params = changed(config["params"], config["method"])
+    method = make_method(config["method"], params)
+    if method.curve in params:
+        raise TesseraError(f"{method.curve} is what is searched: leave params.{method.curve} out.")
+    return method
+
+
+class Ruler:
+    """What a setting measures: a stored cell, or a new one in the folder of searches."""
+
+    def __init__(self, config: Mapping[str, Any], sacred_run: str) -> None:
+        own = str(Path(config["results"]) / FOLDER)
+        self.known, self.sacred_run = Store(config["results"]), sacred_run
+        self.config = {**config, "methods": None, "keep_images": False, "results": own}
+        self.found: dict[Point, CellResult] = {}
+        self.missing: list[str] = []
+
+    def result(self, point: Point) -> CellResult:
+        """The cell of a setting; TesseraError when it cannot be measured."""
+        if point not in self.found:
+            self.found[point] = self._measured(point)
+        return self.found[point]
+
+    def _measured(self, point: Point) -> CellResult:
+        outcome, wanted = Outcome(), {**self.config, "points": [point]}
+        _, jobs = plan_jobs(wanted, outcome)
+        if jobs and self.known.has(jobs[0].cell):
+            return self.known.read(jobs[0].cell.key)
+        outcome = evaluate(wanted, self.sacred_run)
+        if not outcome.cells:
+            raise TesseraError(" ".join([*outcome.failed, *outcome.skipped]))
+        return outcome.cells[0]
+
+    def with_weights(self, points: tuple[Point, ...]) -> tuple[tuple[Point, ...], tuple[int, int]]:
+        """The points that have weights here, and the first and last index; the others are noted."""
+        outcome = Outcome()
+        _, jobs = plan_jobs({**self.config, "points": list(points)}, outcome)
+        found = tuple(job.method.point for job in jobs if job.method.point is not None)
+        if not found:
+            raise TesseraError(" ".join([*outcome.failed, *outcome.skipped]))
+        self.missing = [f"left out: {sentence}" for sentence in outcome.failed]
+        return found, (0, len(found) - 1)
+
+
+def table(match: matching.Match, cells: dict[Point, CellResult], metric: str, target: float) -> pd.DataFrame:
+    """The nearest setting first; when it is not within the tolerance, also the one on the other side of the target."""
+    chosen = {match.best: "nearest"}
+    if not match.within:
+        sides = {match.below: "next below", match.above: "next above"}
+        chosen |= {point: side for point, side in sides.items() if point is not None and point not in chosen}
+    rows = []
+    for point, role in chosen.items():
+        result = cells[point]
+        legend = f" [{result.about['legend']}]" if result.about.get("legend") else ""
+        row: dict[str, Any] = {"curve": result.label + legend, "data set": result.about["title"], "point": str(point)}
+        row |= {tables.UNITS.get(n, n): result.means[n] for n in SHOWN if n in result.means}
+        off = result.means[metric] - target
+        row |= {"error (%)": 100 * off / target} if metric == "bpp" else {"error (dB)": off}
+        rows.append({**row, "match": role if match.in_range else f"{role}, out of range"})
+    return pd.DataFrame(rows)
+
+
+def sentences(match: matching.Match, method: Method, metric: str, target: float) -> list[str]:
+    """What the table does not say."""
+    what, lines = f"{target:g} {UNITS[metric]}", []
+    if not match.in_range:
+        value = match.tried[match.best]
+        end = "the lowest" if target < value else "the highest"
+        lines.append(
+            f"{what} is out of range: {end} that {method.name} reaches here is {value:.4g} {UNITS[metric]}, "
+            f"at {method.curve}={match.best}."
+        )
+    elif not match.within:
+        sides = f"{method.curve}={match.below} and {method.curve}={match.above}"
+        lines.append(f"{what} lies between {sides}, and there is no setting between them.")
+    if not match.monotone:
+        lines.append(f"{metric} does not move one way along {method.curve}: another setting may be as near.")
+    return [*lines, f"{len(match.tried)} settings of {method.curve} were measured."]
