@@ -7,14 +7,17 @@ no better codec: the table has bits and distortion beside the counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from benchmarks.curves import read_columns
 from benchmarks.figures import Axis, Figure, Series, slug
 from benchmarks.store import CellResult, Store, StoreError
 
@@ -93,32 +96,69 @@ def usages(result: CellResult) -> list[Usage]:
         return []
     found = [Usage.empty(int(size)) for size in sizes]
     try:
-        for part in pd.read_csv(path, chunksize=ROWS, dtype=np.int64):
-            if not part["level"].between(0, len(found) - 1).all():
-                raise ValueError(f"a level that is not among its {len(found)}")
-            for level, rows in part.groupby("level"):
-                found[int(str(level))].add(rows["code"].to_numpy(), rows["count"].to_numpy())
-    except (OSError, ValueError, KeyError) as error:
+        with path.open(encoding="utf-8") as file:
+            names = file.readline().strip().split(",")
+            level, code, count = (names.index(name) for name in ("level", "code", "count"))
+            while lines := list(islice(file, ROWS)):
+                rows = np.loadtxt(lines, dtype=np.int64, delimiter=",", ndmin=2)
+                if not ((rows[:, level] >= 0) & (rows[:, level] < len(found))).all():
+                    raise ValueError(f"a level that is not among its {len(found)}")
+                for i, usage in enumerate(found):
+                    mine = rows[rows[:, level] == i]
+                    usage.add(mine[:, code], mine[:, count])
+    except (OSError, ValueError, IndexError) as error:
         raise StoreError(f"{path} cannot be read ({error}): remove the cell and measure again.") from None
     return found
 
 
-def usage_table(cells: Iterable[CellResult]) -> pd.DataFrame:
+Counted = tuple[CellResult, str, list[Usage]]  # a cell, its label among others, and how its codes are used
+
+
+def read_usages(cells: Iterable[CellResult]) -> list[Counted]:
+    """The cells that have codes, with labels that tell them apart."""
+    shown = list(cells)
+    read = zip(shown, curve_labels(shown), (usages(r) for r in shown), strict=True)
+    return [(result, label, levels) for result, label, levels in read if levels]
+
+
+def usage_table(cells: Iterable[CellResult | Counted]) -> pd.DataFrame:
     """One row per level of every cell, and above several levels one for all: counts, bits of vector and pixel, quality.
 
     'ideal bpp' is the zero-order entropy of the codes per pixel, 'coded bpp' the entropy-coded payload and 'file bpp'
     the whole stream. Numbers of the cell stand in its first row.
     """
-    rows: list[dict[str, Any]] = []
-    for result in cells:
-        levels = usages(result)
-        if levels:
-            rows += _rows(result, levels)
+    rows = [row for counted in _counted(cells) for row in _rows(*counted)]
     return pd.DataFrame(rows, columns=None if rows else list(COLUMNS))
 
 
-def _rows(result: CellResult, levels: Sequence[Usage]) -> list[dict[str, Any]]:
-    name = {"curve": result.label, "point": str(result.cell.point), "seed": result.cell.seed}
+def _counted(cells: Iterable[CellResult | Counted]) -> list[Counted]:
+    listed = list(cells)
+    read = read_usages(c for c in listed if isinstance(c, CellResult))
+    return [c for c in listed if isinstance(c, tuple)] + read
+
+
+def curve_labels(cells: Sequence[CellResult]) -> list[str]:
+    """The cells' labels, and where two cells of one label share point and seed, what tells them apart."""
+    labels = [r.label for r in cells]
+    facts: tuple[Callable[[CellResult], str], ...] = (
+        lambda r: str(r.about.get("legend") or ""),
+        lambda r: str(r.about.get("title") or ""),
+        lambda r: r.cell.checkpoint,
+        lambda r: f"cell {r.key[:6]}",
+    )
+    for fact in facts:
+        places: dict[tuple[str, str], list[int]] = defaultdict(list)
+        for i, r in enumerate(cells):
+            places[labels[i], _point(r)].append(i)
+        for twins in places.values():
+            if len({fact(cells[i]) for i in twins}) > 1:
+                for i in twins:
+                    labels[i] += f" [{fact(cells[i])}]" if fact(cells[i]) else ""
+    return labels
+
+
+def _rows(result: CellResult, label: str, levels: Sequence[Usage]) -> list[dict[str, Any]]:
+    name = {"curve": label, "point": str(result.cell.point), "seed": result.cell.seed}
     rows = [{**name, "level": str(i), **_numbers(usage)} for i, usage in enumerate(levels)]
     if len(levels) > 1:
         size, used = sum(u.size for u in levels), sum(u.used for u in levels)
@@ -142,18 +182,21 @@ def _numbers(usage: Usage) -> dict[str, Any]:
 
 def _cell_numbers(result: CellResult, levels: Sequence[Usage]) -> dict[str, Any]:
     """Rates per pixel and quality of a cell, as means over images; the ideal rate is over all pixels."""
-    images = result.images
-    pixels = float((images["height"] * images["width"]).sum())
-    ideal = sum(u.entropy_bits * u.total for u in levels) / pixels
-    payload = float((images["payload_bits"] / (images["height"] * images["width"])).mean())
+    images = read_columns(result.folder / "images.csv", ("height", "width", "payload_bits"))
+    pixels = np.multiply(images["height"], images["width"])
+    ideal = sum(u.entropy_bits * u.total for u in levels) / float(pixels.sum())
+    payload = float(np.mean(np.divide(images["payload_bits"], pixels)))
     values = {"ideal bpp": ideal, "coded bpp": payload, "file bpp": result.means.get("bpp")}
     return values | {"PSNR (dB)": result.means.get("psnr"), "MSE": result.means.get("mse")}
 
 
-def usage_figures(cells: Iterable[CellResult], dataset: str, title: str) -> list[Figure]:
+def usage_figures(cells: Iterable[CellResult | Counted], dataset: str, title: str) -> list[Figure]:
     """The histogram of use over codes, and the share of vectors that the most used codes take."""
-    found = [(f"{r.label} {_point(r)}{_book(i, levels)}", u) for r in cells for levels in [usages(r)]
-             for i, u in enumerate(levels)]  # fmt: skip
+    found = [
+        (f"{label} {_point(r)}{_book(i, levels)}", u)
+        for r, label, levels in _counted(cells)
+        for i, u in enumerate(levels)
+    ]
     codes = Axis("codes", "codes", "% of the codebook")
     share = Axis("share", f"use in doublings: {REACH} is an even share", f"0: dead, or 1/{2**REACH} of it")
     vectors = Axis("vectors", "vectors they code", "%")

@@ -5,6 +5,7 @@ A curve never mixes rate kinds, devices, seeds, image sets or kinds of weights: 
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from collections import defaultdict
@@ -65,10 +66,19 @@ def measured(
     wanted: dict[str, Any] = {} if dataset is None else {"dataset": dataset}
     wanted |= {} if methods is None else {"method": list(methods)}
     wanted |= {} if limit is ... else {"limit": limit}
+    return of_cells(store.cells(**wanted))
+
+
+def of_cells(cells: Iterable[CellResult], by_title: bool = False) -> list[Curve]:
+    """The curves of these cells, sorted by data set, title and label.
+
+    Labels differ among all curves of a data set; with ``by_title`` only among those of one title, for figures and
+    tables that say the title themselves.
+    """
     groups: dict[str, list[CellResult]] = defaultdict(list)
-    for result in store.cells(**wanted):
+    for result in cells:
         groups[_identity(result)].append(result)
-    labels = _labels([group[0] for group in groups.values()])
+    labels = _labels([group[0] for group in groups.values()], by_title)
     curves = [_curve(label, group) for label, group in zip(labels, groups.values(), strict=True)]
     return sorted(curves, key=lambda c: (c.dataset, c.title, c.label, c.cells))
 
@@ -81,22 +91,31 @@ def _identity(result: CellResult) -> str:
     return json.dumps([shared, about], sort_keys=True)
 
 
-def _labels(firsts: Sequence[CellResult]) -> list[str]:
-    """Labels that differ within a data set: the variant, and whatever else tells two curves apart."""
+def _labels(firsts: Sequence[CellResult], by_title: bool = False) -> list[str]:
+    """Labels that differ within a data set (or title): the variant, and whatever else tells two curves apart."""
     labels = [_label(result) for result in firsts]
-    twins: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for i, (label, result) in enumerate(zip(labels, firsts, strict=True)):
-        twins[label, result.cell.dataset].append(i)
-    for indices in (found for found in twins.values() if len(found) > 1):
+    scopes = [(r.cell.dataset, _title(r) if by_title else "") for r in firsts]
+    for indices in _twins(labels, scopes):
         facts = [_facts(firsts[i]) for i in indices]
         names = [n for n in sorted({n for f in facts for n in f}) if len({str(f.get(n)) for f in facts}) > 1]
-        if "title" in names:  # says the split and the data already
-            names = [n for n in names if n not in ("split", "data")]
+        if "title" in names:  # says the split, the data and the limit already
+            names = [n for n in names if n not in ("split", "data", "limit")]
         for i, fact in zip(indices, facts, strict=True):
             whole = names == ["title"] and not firsts[i].about.get("subset")
             said = ", ".join(str(fact[n]) if n == "title" else f"{n} {fact[n]}" for n in names if n in fact)
-            labels[i] += "" if whole else f" [{said}]"
+            labels[i] += "" if whole or not said else f" [{said}]"
+    for indices in _twins(labels, scopes):  # nothing that a reader knows tells them apart
+        for i in indices:
+            labels[i] += f" [cell {firsts[i].key[:6]}]"
     return labels
+
+
+def _twins(labels: Sequence[str], scopes: Sequence[tuple[str, str]]) -> list[list[int]]:
+    """The places of labels that stand more than once in their scope."""
+    found: dict[tuple[str, tuple[str, str]], list[int]] = defaultdict(list)
+    for i, key in enumerate(zip(labels, scopes, strict=True)):
+        found[key].append(i)
+    return [places for places in found.values() if len(places) > 1]
 
 
 def _label(result: CellResult) -> str:
@@ -109,7 +128,12 @@ def _facts(result: CellResult) -> dict[str, Any]:
     """What can tell curves of one label apart (a default that changed between two runs, other images)."""
     about = result.about
     data = str(about.get("data_fingerprint", ""))[:6]
-    return {"title": about.get("title", ""), "split": result.cell.split, "data": data, **result.cell.variant}
+    cell = result.cell
+    return {"title": _title(result), "split": cell.split, "data": data, "limit": cell.limit, **cell.variant}
+
+
+def _title(result: CellResult) -> str:
+    return str(result.about.get("title", result.cell.dataset))
 
 
 def _curve(label: str, group: Sequence[CellResult]) -> Curve:
@@ -121,12 +145,12 @@ def _curve(label: str, group: Sequence[CellResult]) -> Curve:
         label=label,
         method=first.cell.method,
         dataset=first.cell.dataset,
-        title=str(about.get("title", first.cell.dataset)),
+        title=_title(first),
         source="measured",
         reference=_reference(chosen) + (f" ({dropped} older cells left out)" if dropped else ""),
         points=pd.DataFrame([{"point": r.cell.point, **r.means} for r in chosen]),
         cells=tuple(r.key for r in chosen),
-        images=pd.concat([_per_image(r) for r in chosen], ignore_index=True),
+        images=_per_image(chosen),
         subset=bool(about.get("subset")),
         lossless=bool(about.get("lossless")),
     )
@@ -141,10 +165,35 @@ def _reference(results: Sequence[CellResult]) -> str:
     return f"checkpoint {', '.join(checkpoints)}" if checkpoints else str(results[0].about.get("method_note", ""))
 
 
-def _per_image(result: CellResult) -> pd.DataFrame:
-    frame = result.images
-    frame.insert(1, "point", [result.cell.point] * len(frame))
-    return frame[[name for name in PER_IMAGE if name in frame]]
+def _per_image(results: Sequence[CellResult]) -> pd.DataFrame:
+    """One row per image and point with the columns of ``PER_IMAGE`` that any of the cells has."""
+    wanted = [name for name in PER_IMAGE if name not in ("image", "point")]
+    parts = [read_columns(result.folder / "images.csv", ("image", *wanted)) for result in results]
+    found: dict[str, list[Any]] = {"image": [name for part in parts for name in part["image"]], "point": []}
+    for result, part in zip(results, parts, strict=True):
+        found["point"] += [result.cell.point] * len(part["image"])
+    for name in wanted:
+        if any(name in part for part in parts):
+            found[name] = [v for part in parts for v in part.get(name) or [math.nan] * len(part["image"])]
+    return pd.DataFrame(found)
+
+
+def read_columns(path: Path, names: Collection[str]) -> dict[str, list[Any]]:
+    """Some columns of an ``images.csv``, those that are there: texts of 'image' (always), numbers of the others.
+
+    A data frame per file would take most of the time that a report needs. Raises StoreError for a damaged file.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            lines = csv.reader(file)
+            head = next(lines)
+            rows = [row for row in lines if row]
+        columns = dict(zip(head, zip(*rows, strict=True), strict=True))
+        images = list(columns["image"])
+        numbers = {n: [float(v or "nan") for v in columns[n]] for n in names if n in columns and n != "image"}
+    except (OSError, ValueError, KeyError, StopIteration, csv.Error) as error:
+        raise StoreError(f"{path} cannot be read ({error}): remove the cell and measure again.") from None
+    return {"image": images, **numbers}
 
 
 def published(dataset: str, names: Collection[str] | None = None, folder: Path = PUBLISHED) -> list[Curve]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,14 +21,23 @@ if TYPE_CHECKING:
 
 Value = float | int | str | bool | None
 
+# Colours, markers and dashes count up at different paces, so curves look alike only after 224 of them.
+COLORS, MARKERS, DASHES = 8, 7, 4
+
+
+def look(style: int) -> tuple[int, int, int]:
+    """The numbers of colour, marker and dash that stand for a style."""
+    return style % COLORS, style % MARKERS, style // COLORS % DASHES
+
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis: the column it shows, what a reader calls it, and its unit ('' when it has none)."""
+    """One axis: the column it shows, what a reader calls it, its unit ('' when it has none), and its scale."""
 
     column: str
     label: str
     unit: str = ""
+    log: bool = False
 
     @property
     def text(self) -> str:
@@ -42,7 +52,7 @@ RATE = Axis("bpp", "rate", "bits per pixel")
 class Series:
     """One line (or one bar per entry): equally long ``x`` and ``y``, finite numbers.
 
-    ``style`` is a small integer that a renderer turns into colour and marker; the same label has the same style in
+    ``style`` is a small integer that ``look`` turns into colour, marker and dash; the same label has the same style in
     every figure made from the same curves. ``rows`` are the full result rows behind the points, ``cells`` their keys
     in the store (empty for published numbers); ``low`` and ``high`` bound an interval around x where there is one.
     """
@@ -50,7 +60,7 @@ class Series:
     label: str
     x: tuple[float, ...]
     y: tuple[float, ...]
-    source: str  # 'measured' or 'published'
+    source: str  # 'measured', 'published', or 'bound': a line that nobody measured
     style: int
     names: tuple[str, ...] = ()  # the bars' names, or the points' settings
     cells: tuple[str, ...] = ()
@@ -67,7 +77,10 @@ class Series:
 
 @dataclass(frozen=True)
 class Figure:
-    """A titled set of series on two axes. ``kind`` is 'line' (y over x) or 'bar' (horizontal bars of length x)."""
+    """A titled set of series on two axes.
+
+    ``kind`` is 'line' (y over x), 'scatter' (points without lines) or 'bar' (horizontal bars of length x).
+    """
 
     name: str  # file stem
     title: str
@@ -84,12 +97,50 @@ class Figure:
         Published curves may run far beyond; they set the window only where nothing is measured. None when empty.
         """
         leading = [s for s in self.series if s.source == "measured"] or list(self.series)
-        if not leading:
+        if not leading or self.x.log or self.kind != "line":
             return None
         right = 1.04 * max(max(s.x) for s in leading) or 1.0
         seen = [y for s in self.series for x, y in zip(s.x, s.y, strict=True) if x <= right]
         air = 0.04 * ((max(seen) - min(seen)) or 1.0)
         return 0.0, right, min(seen) - air, max(seen) + air
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """Places of the series from the highest line to the lowest at the middle of the window, as a legend lists them.
+
+        Lines that end before it count with their last point; figures without a window keep their order.
+        """
+        every = range(len(self.series))
+        if self.window is None:
+            return tuple(every)
+        middle = sum(self.window[:2]) / 2
+        return tuple(sorted(every, key=lambda i: (-_height(self.series[i], middle), i)))
+
+
+def _height(series: Series, x: float) -> float:
+    """The y of a line at x, between its points linear, beyond them that of the nearest."""
+    points = sorted(zip(series.x, series.y, strict=True))
+    after = bisect_left(points, (x, -math.inf))
+    if after in (0, len(points)):
+        return points[min(after, len(points) - 1)][1]
+    (x0, y0), (x1, y1) = points[after - 1 : after + 1]
+    return y0 + (y1 - y0) * (x - x0) / (x1 - x0)
+
+
+def as_data(figure: Figure) -> dict[str, Any]:
+    """The figure as JSON values: what the page draws, and what lies beside every figure on paper.
+
+    The full result rows behind the points are left out; numbers have seven significant digits.
+    """
+    series = [
+        {"label": s.label, "legend": s.legend, "source": s.source, "look": look(s.style), "reference": s.reference}
+        | {"names": s.names, "cells": s.cells if any(s.cells) else ()}
+        | {name: [float(f"{v:.7g}") for v in getattr(s, name)] for name in ("x", "y", "low", "high")}
+        for s in figure.series
+    ]
+    axes = {k: {"label": a.label, "unit": a.unit, "log": a.log} for k, a in (("x", figure.x), ("y", figure.y))}
+    facts = {"name": figure.name, "title": figure.title, "kind": figure.kind, "notes": figure.notes}
+    return {**facts, **axes, "window": figure.window, "order": figure.order, "series": series}
 
 
 def metric_axis(metric: str) -> Axis:
@@ -105,8 +156,8 @@ def slug(text: str) -> str:
 
 
 def styles(curves: Iterable[Curve]) -> dict[str, int]:
-    """A style number per label: measured curves first, each in order of first appearance."""
-    ordered = sorted(curves, key=lambda c: c.source != "measured")
+    """A style number per label: measured curves first, lossless ones (single points) last, in order of appearance."""
+    ordered = sorted(curves, key=lambda c: (c.lossless, c.source != "measured"))
     return {label: i for i, label in enumerate(dict.fromkeys(_identity(c) for c in ordered))}
 
 

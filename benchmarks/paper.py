@@ -1,17 +1,19 @@
 """Figures on paper: draws a ``figures.Figure`` as PDF (embedded TrueType) and PNG, byte-identical on every run.
 
-Each file carries a digest of the figure and of this module, so a figure that is already drawn is not drawn again.
+Beside them lies the figure itself as JSON, from which the page draws it again. Each picture carries a digest of the
+figure and of this module, so a figure that is already drawn is not drawn again.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.figures import Figure, Series
+from benchmarks.figures import Figure, Series, as_data, look
 from benchmarks.store import StoreError
 
 if TYPE_CHECKING:
@@ -19,17 +21,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 # Okabe and Ito's colours, distinguishable with any colour vision; their yellow, too pale on white, gives way to a wine
-# red of Tol's. Eight colours and seven markers repeat together only after 56 curves.
+# red of Tol's.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5B5B5B", "#882255")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+# Solid, long, dots, dash and dot; lengths in widths of the line. The first of published curves, thin ones, is dashed.
+DASHES: tuple[Any, ...] = ("-", (0, (6, 1.6)), (0, (1.2, 1.1)), (0, (6, 1.4, 1.2, 1.4)))
+PUBLISHED_DASHES: tuple[Any, ...] = ((0, (4, 2)), (0, (9, 2.5)), (0, (1.2, 1.6)), (0, (6, 2, 1.2, 2)))
 INK, FAINT = "#1F2328", "#D9DCE1"
 
 # DejaVu Sans is inside the matplotlib wheel, so text looks the same on every machine.
 RC: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 8.5,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
+    "axes.titlesize": 10.5,
     "axes.titlelocation": "left",
     "axes.titlepad": 10,
     "axes.labelsize": 9,
@@ -52,7 +56,7 @@ RC: dict[str, Any] = {
 
 
 def render(figure: Figure, folder: Path) -> list[Path]:
-    """Write ``<name>.pdf`` and ``<name>.png`` into the folder and return their paths; a figure without series has none.
+    """Write ``<name>`` .pdf, .png and .json into the folder and return their paths; a figure without series has none.
 
     The same figure gives the same bytes: no dates, no software versions, a style that ignores the user's settings.
     Raises StoreError when the files cannot be written.
@@ -66,19 +70,23 @@ def render(figure: Figure, folder: Path) -> list[Path]:
         ".png": {"Software": None, "Comment": digest},
     }
     paths = [folder / f"{figure.name}{suffix}" for suffix in metadata]
+    data = folder / f"{figure.name}.json"
+    text = json.dumps(as_data(figure), separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    if not data.is_file() or data.read_bytes() != text:
+        write(data, text)
     if all(path.is_file() and digest.encode() in path.read_bytes() for path in paths):
-        return paths
+        return [*paths, data]
     import seaborn as sns  # brings SciPy and pyplot, which take longer than all else here
     from matplotlib import style
 
     with style.context(["default", {**sns.axes_style("whitegrid"), **RC}]):
         canvas = draw(figure)
+        box = canvas.get_tightbbox().padded(0.08)  # once for both files
         for path in paths:
             picture = BytesIO()
-            kind = path.suffix
-            canvas.savefig(picture, format=kind[1:], metadata=metadata[kind], bbox_inches="tight", pad_inches=0.08)
+            canvas.savefig(picture, format=path.suffix[1:], metadata=metadata[path.suffix], bbox_inches=box)
             write(path, picture.getvalue())
-    return paths
+    return [*paths, data]
 
 
 def _digest(figure: Figure) -> str:
@@ -129,53 +137,61 @@ def draw(figure: Figure) -> Canvas:
 
 def _draw_lines(axes: Axes, figure: Figure) -> None:
     for series in figure.series:
-        axes.plot(series.x, series.y, label=series.legend, **_line_style(series))
+        style = _line_style(series)
+        axes.plot(series.x, series.y, label=series.legend, **style | ({"linestyle": ""} if _dots(figure) else {}))
     axes.set_ylabel(figure.y.text)
+    for name, axis in (("x", figure.x), ("y", figure.y)):
+        if axis.log:
+            axes.set(**{f"{name}scale": "log"})
     if figure.window:
         axes.set_xlim(*figure.window[:2])
         axes.set_ylim(*figure.window[2:])
-    count = len(figure.series)
+    handles, count = axes.get_lines(), len(figure.series)
     axes.legend(
-        loc="upper left", bbox_to_anchor=(1.01, 1.02), ncols=1 + (count - 1) // 24, handlelength=2.6, labelspacing=0.45
-    )
+        handles=[handles[i] for i in figure.order], loc="upper left", bbox_to_anchor=(1.01, 1.02),
+        ncols=1 + (count - 1) // 24, handlelength=3.4, labelspacing=0.45,
+    )  # fmt: skip
+
+
+def _dots(figure: Figure) -> bool:
+    return figure.kind == "scatter"
 
 
 def _line_style(series: Series) -> dict[str, Any]:
-    color, marker = PALETTE[series.style % len(PALETTE)], MARKERS[series.style % len(MARKERS)]
+    color, marker, dash = look(series.style)
+    every = max(1, len(series.x) // 9)  # the marker tells crowded lines apart, too
+    if series.source == "bound":
+        return {"color": PALETTE[color], "linestyle": PUBLISHED_DASHES[dash], "linewidth": 1.2, "zorder": 2}
+    common: dict[str, Any] = {"color": PALETTE[color], "marker": MARKERS[marker], "markevery": every}
     if series.source == "published":
-        crowded = len(series.x) > 20
-        return {
-            "color": color,
-            "marker": "" if crowded else marker,
-            "linestyle": (0, (4, 2)),
+        return common | {
+            "linestyle": PUBLISHED_DASHES[dash],
             "linewidth": 1.1,
             "markersize": 3.4,
             "markerfacecolor": "white",
             "markeredgewidth": 0.8,
             "zorder": 2,
         }
-    return {
-        "color": color,
-        "marker": marker,
-        "linestyle": "-",
-        "markeredgecolor": "white",
-        "markeredgewidth": 0.5,
-        "zorder": 3,
-    }
+    return common | {"linestyle": DASHES[dash], "markeredgecolor": "white", "markeredgewidth": 0.5, "zorder": 3}
 
 
 def _draw_bars(axes: Axes, figure: Figure) -> None:
-    series = figure.series[0]
-    colors = [PALETTE[2] if x < 0 else PALETTE[1] for x in series.x]
-    axes.barh(series.y, series.x, color=colors, height=0.62, zorder=2)
-    for x, y, low, high in zip(series.x, series.y, series.low, series.high, strict=True):
-        if low < high:
-            axes.plot([low, high], [y, y], color=INK, linewidth=1.1, marker="|", markersize=5, zorder=3)
-        edge = max(x, high, 0.0) if x >= 0 else min(x, low)
-        axes.annotate(f"{x:+.1f} %", (edge, y), (4 if x >= 0 else -4, 0), textcoords="offset points", va="center",
-                      ha="left" if x >= 0 else "right", fontsize=8)  # fmt: skip
-    axes.set_yticks(series.y, series.names)
-    axes.set_ylim(max(series.y) + 0.6, -0.6)
+    """Bars of one series or several; per cent are signed, and better to the left."""
+    signed = figure.x.unit == "%"
+    for series in figure.series:
+        own = PALETTE[0] if series.source == "measured" else "#A9AFB8"
+        colors = [(PALETTE[2] if x < 0 else PALETTE[1]) if signed else own for x in series.x]
+        axes.barh(series.y, series.x, color=colors, height=0.62, zorder=2)
+        for x, y, low, high in zip(series.x, series.y, series.low or series.x, series.high or series.x, strict=True):
+            if low < high:
+                axes.plot([low, high], [y, y], color=INK, linewidth=1.1, marker="|", markersize=5, zorder=3)
+            edge = max(x, high, 0.0) if x >= 0 else min(x, low)
+            text = f"{x:+.1f} %" if signed else f"{x:.3f}"
+            axes.annotate(text, (edge, y), (4 if x >= 0 else -4, 0), textcoords="offset points", va="center",
+                          ha="left" if x >= 0 else "right", fontsize=8)  # fmt: skip
+    names = sorted((y, name) for s in figure.series for y, name in zip(s.y, s.names, strict=True))
+    axes.set_yticks([y for y, _ in names], [name for _, name in names])
+    axes.set_ylim(names[-1][0] + 0.6, -0.6)
     axes.axvline(0, color=INK, linewidth=0.8, zorder=4)
     axes.margins(x=0.14)
     axes.grid(axis="y", visible=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,16 @@ UNITS = {
 }
 UNITS |= {"decode_s": "decode (s)", "peak_memory_mb": "peak memory (MB)"}
 DIGITS = {"BD-rate (%)": 2, "bpp": 4, "bpd": 4, "PSNR (dB)": 3, "MS-SSIM": 5, "MS-SSIM (dB)": 3, "MSE": 3}
+DIGITS |= dict.fromkeys(("file", "ideal", "accounted", "asymptotic"), 4) | {"over ideal (%)": 2}
 DIGITS |= {"encode (s)": 4, "decode (s)": 4, "peak memory (MB)": 0}
 DIGITS |= dict.fromkeys(("R (bits)", "coded (bits)", "entropy (bits)", "L"), 4) | {"D (SSE)": 5}
 DIGITS |= dict.fromkeys((f"{what} of {name}" for what in ("spread", "excess") for name in "LR"), 4)
 MISSING = "–"
+RATE_NOTES = {
+    "ideal": "what a perfect coder would need (negative ELBO), not a file",
+    "accounted": "code lengths as published: without headers and side information, ideal residual; not a file",
+    "asymptotic": "what an image adds to a long stream of images",
+}
 ESCAPES = {c: "\\" + c for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
 ESCAPES |= {"^": r"\textasciicircum{}", "–": "--", "<": r"\textless{}", ">": r"\textgreater{}"}
 
@@ -49,9 +56,15 @@ def bd_table(
     quality range), points (anchor/test), interpolation, source and note. The anchor itself is left out.
     """
     found = [(c, bd_rate(anchor, c, metric, method, bootstrap)) for c in curves if c is not anchor]
-    found.sort(key=lambda pair: (not pair[1].overlap, pair[1].rate_percent if pair[1].overlap else 0.0, pair[0].label))
-    frame = pd.DataFrame([_bd_row(curve, result, metric) for curve, result in found])
-    return frame if len(frame) else pd.DataFrame(columns=list(_bd_row(anchor, bd_rate(anchor, anchor, metric), metric)))
+    if not found:
+        return bd_frame([(anchor, bd_rate(anchor, anchor, metric))], metric).iloc[:0]
+    return bd_frame(found, metric)
+
+
+def bd_frame(found: Iterable[tuple[Curve, BDResult]], metric: str) -> pd.DataFrame:
+    """The rows of ``bd_table`` from comparisons that are already made."""
+    order = sorted(found, key=lambda p: (not p[1].overlap, p[1].rate_percent if p[1].overlap else 0.0, p[0].label))
+    return pd.DataFrame([_bd_row(curve, result, metric) for curve, result in order])
 
 
 def _bd_row(curve: Curve, result: BDResult, metric: str) -> dict[str, Any]:
@@ -87,7 +100,8 @@ def lossless_table(
 ) -> pd.DataFrame:
     """Bits per dimension of lossless methods: a column per image set ('kodak (24 images)'), a row per method.
 
-    Measured numbers are means over images of each file's bits per dimension, decoded bit exactly. Below them stand
+    Measured numbers are means over images of each file's bits per dimension, decoded bit exactly; rows of other rates
+    than 'file' say so in label and note and are for comparison only. Below them stand
     published ones (``folder=None``: none) in columns of their own, 'kodak, published', with what each of them counts.
     """
     cells = [r for r in store.cells() if r.about.get("lossless") and (datasets is None or r.cell.dataset in datasets)]
@@ -98,7 +112,8 @@ def lossless_table(
         column = f"{result.about.get('title', result.cell.dataset)} ({result.count} images)"
         columns.append(column)
         rows.setdefault(_lossless_label(result), {})[column] = result.means.get("bpd", math.nan)
-    records = [{"method": k, **rows[k], "source": "measured", "note": "files, bit exact"} for k in sorted(rows)]
+    notes = {_lossless_label(r): _rate_note(r.cell.rate) for r in cells}
+    records = [{"method": k, **rows[k], "source": "measured", "note": notes[k]} for k in sorted(rows)]
     for entry in published_lossless(folder) if folder else []:
         numbers = {f"{k}, published": v for k, v in entry["bpd"].items() if datasets is None or k in datasets}
         columns += numbers
@@ -113,8 +128,31 @@ def _lossless_label(result: CellResult) -> str:
     cell, curve = result.cell, result.about.get("curve") or "point"
     said = [str(result.about["legend"])] if result.about.get("legend") else []
     said += [] if cell.point is None else [f"{curve} {cell.point}"]
+    said += [] if cell.rate == "file" else [f"rate {cell.rate}"]
     said += ([cell.device] if cell.device != "cpu" else []) + ([f"seed {cell.seed}"] if cell.seed else [])
     return f"{result.label} [{', '.join(said)}]" if said else result.label
+
+
+def lossless_rates(store: Store) -> pd.DataFrame:
+    """Lossless methods whose bits are counted in several ways: a row per method and image set, a column per way.
+
+    Bits per dimension; 'over ideal' is what the file has above the ideal, in per cent.
+    """
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for result in store.cells():
+        if result.about.get("lossless"):
+            label = _lossless_label(replace(result, cell=replace(result.cell, rate="file")))
+            images = f"{result.about.get('title', result.cell.dataset)} ({result.count} images)"
+            rows.setdefault((label, images), {})[result.cell.rate] = result.means.get("bpd", math.nan)
+    several = {key: row for key, row in sorted(rows.items()) if len(row) > 1}
+    records = [{"method": label, "images": images, **row} for (label, images), row in several.items()]
+    frame = pd.DataFrame(records, columns=["method", "images", "file", *RATE_NOTES])
+    frame["over ideal (%)"] = 100 * (frame["file"] / frame["ideal"] - 1)
+    return frame
+
+
+def _rate_note(rate: str) -> str:
+    return "files, bit exact" if rate == "file" else RATE_NOTES.get(rate, f"counted as '{rate}', not a file")
 
 
 def to_files(frame: pd.DataFrame, stem: str | Path, caption: str) -> list[Path]:

@@ -31,16 +31,6 @@ FRAMES_PER_SECOND = 8
 EDGE = (0.35, 0.38, 0.42)  # of cells
 
 
-@dataclass(frozen=True)
-class BoundSeries(Series):
-    """A line that nobody measured: drawn as published ones are, but called by its name alone."""
-
-    @property
-    def legend(self) -> str:
-        """The label."""
-        return self.label
-
-
 def decibels(distortion: float, dim: int) -> float:
     """-10 log10(D / dim) of a squared error D summed over ``dim`` dimensions."""
     return -10 * math.log10(distortion / dim)
@@ -79,8 +69,6 @@ def excess_figure(
 def _series(line: Line, style: int, x: tuple[float, ...], y: tuple[float, ...]) -> Series:
     order = sorted(range(len(x)), key=lambda i: x[i])
     values = tuple(x[i] for i in order), tuple(y[i] for i in order)
-    if line.kind == "bound":
-        return BoundSeries(line.label, *values, "published", style, reference=line.reference)
     return Series(line.label, *values, line.kind, style, reference=line.reference)
 
 

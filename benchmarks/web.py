@@ -12,15 +12,17 @@ import hashlib
 import json
 import os
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from benchmarks import atomic
-from benchmarks.figures import Figure, metric_axis, plain, rd_figure, styles
+from benchmarks.comparisons import SPEEDS, images_figure, mean_seconds
+from benchmarks.figures import Figure, as_data, look, metric_axis, plain, rd_figure, styles
+from benchmarks.sections import made_by, stored, toy_cells, usage_sections
 from benchmarks.store import CellResult, Store, StoreError
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from benchmarks.curves import Curve
 
 HERE = Path(__file__).resolve().parent
-SCRIPTS = ("base.js", "chart.js", "bd.js", "images.js", "page.js")  # in the order they run
+SCRIPTS = ("base.js", "chart.js", "bd.js", "panel.js", "images.js", "page.js")  # in the order they run
 IMAGES = 60  # images of a data set that the page shows one by one
 
 
@@ -64,22 +66,27 @@ def page_data(
     metrics: Sequence[str],
     folder: Path,
     hidden: Iterable[str] = (),
+    own: Collection[str] = (),
 ) -> dict[str, Any]:
     """Everything the page shows, as JSON values; pictures are linked relative to ``folder``, the page's own.
 
     ``lossless`` is ``tables.lossless_table``; ``hidden`` are the labels of published curves that are off until
-    the reader ticks them.
+    the reader ticks them; ``own`` are the names of stored figures and tables that the page has already.
     """
     kept = pictures(store)
+    usage = usage_sections(cells)
+    usage_names = [each["name"] for one in usage for each in (*one["figures"], one["table"])]
     columns = {"bpp": "bits per pixel"} | {m: metric_axis(m).text for m in metrics}
     return {
         "groups": [_group(g, metrics, store, kept, folder) for g in groups],
-        "cells": {c.key: _cell(c) for c in sorted(cells, key=_order)},
+        "cells": {c.key: _cell(c) for c in sorted(cells, key=_order)} | toy_cells(store.root / "toy"),
         "lossless": _lossless(lossless),
         "metrics": list(metrics),
         "columns": columns,
         "hidden": [f"published:{label}" for label in hidden],
         "stats": _stats(groups, cells),
+        "usage": usage,
+        "stored": stored(store.root, folder, {*own, *usage_names}),
     }
 
 
@@ -155,21 +162,28 @@ def _group(group: Group, metrics: Sequence[str], store: Store, kept: frozenset[P
         "figures": {m: _figure(rd_figure(group.curves, m, name=group.name)) for m in metrics},
         "bd": {m: _pairs(pairs) for m, pairs in group.bd.items()},
         "series": _measured(group.curves),
+        "scatter": {m: as_data(images_figure(group.curves, m, group.name)) for m in metrics},
         "images": _images(group.curves, metrics, store, kept, folder),
     }
 
 
 def _figure(figure: Figure) -> dict[str, Any]:
-    return asdict(figure) | {"window": figure.window}
+    """The figure with the result rows behind its points."""
+    data = as_data(figure)
+    for shown, series in zip(data["series"], figure.series, strict=True):
+        shown |= {"rows": series.rows, "x": series.x, "y": series.y}
+    return data
 
 
 def _measured(curves: Sequence[Curve]) -> list[dict[str, Any]]:
     """The measured curves with their cells, as the image view offers them; a lossless method is one of one point."""
     style = styles(curves)
     measured = [c for c in curves if c.source == "measured" and c.cells and c.images is not None]
+    measured.sort(key=lambda c: c.lossless)
     return [
-        {"label": c.label, "source": c.source, "style": style[f"{c.source}:{c.label}"], "reference": c.reference}
-        | {"cells": list(c.cells)}
+        {"label": c.label, "legend": c.label, "source": c.source, "look": look(style[f"{c.source}:{c.label}"])}
+        | {"reference": c.reference, "cells": list(c.cells), "lossless": c.lossless}
+        | {column: _round5(mean_seconds(c, column)) for column in SPEEDS}
         for c in measured
     ]
 
@@ -218,22 +232,25 @@ def _images(
     }
 
 
-def _by_cell(curve: Curve) -> Iterable[tuple[str, pd.DataFrame]]:
-    """The per-image rows of each of a curve's cells."""
+def _by_cell(curve: Curve) -> Iterable[tuple[str, dict[str, list[Any]]]]:
+    """The per-image columns of each of a curve's cells."""
     assert curve.images is not None
     keys = {str(point): key for point, key in zip(curve.points["point"], curve.cells, strict=True)}
-    for point, rows in curve.images.groupby(curve.images["point"].map(str), sort=False):
-        if str(point) in keys:
-            yield keys[str(point)], rows
+    columns = {str(name): curve.images[name].tolist() for name in curve.images}
+    points = [str(point) for point in columns["point"]]
+    starts = [i for i, point in enumerate(points) if i == 0 or point != points[i - 1]]
+    for start, stop in zip(starts, [*starts[1:], len(points)], strict=True):  # rows of a point stand together
+        if points[start] in keys:
+            yield keys[points[start]], {name: values[start:stop] for name, values in columns.items()}
 
 
-def _columns(rows: pd.DataFrame, names: Sequence[str], columns: Sequence[str]) -> dict[str, list[Any]]:
+def _columns(rows: Mapping[str, list[Any]], names: Sequence[str], columns: Sequence[str]) -> dict[str, list[Any]]:
     placed = {name: i for i, name in enumerate(rows["image"])}
     found = {}
     for column in columns:
         if column in rows:
-            values = [plain(v) for v in rows[column].tolist()]
-            found[column] = [_round5(values[placed[n]]) if n in placed else None for n in names]
+            values = rows[column]
+            found[column] = [_round5(plain(values[placed[n]])) if n in placed else None for n in names]
     return {c: v for c, v in found.items() if any(x is not None for x in v)}
 
 
@@ -251,28 +268,17 @@ def _order(result: CellResult) -> tuple[str, str, float, str]:
 
 def _cell(result: CellResult) -> dict[str, Any]:
     """What the provenance table and the hovers say of a cell."""
-    cell, about, made = result.cell, result.about, result.provenance
-    versions = made.get("versions") or {}
-    machine = [str(made.get("cpu") or ""), str(made.get("gpu") or "")]
-    if made.get("threads"):
-        machine.append(_count(int(made["threads"]), "thread"))
+    cell, about = result.cell, result.about
     return {
         "label": result.label,
         "point": "" if cell.point is None else cell.point,
         "title": str(about.get("title") or cell.dataset),
         "checkpoint": " ".join(filter(None, (cell.checkpoint, str(about.get("legend") or "")))),
-        "commit": str(made.get("commit") or "unknown"),
-        "dirty": bool(made.get("dirty")),
-        "started": str(made.get("started") or ""),
-        "wall_s": plain(made.get("wall_s", "")),
-        "machine": ", ".join(filter(None, machine)),
-        "versions": ", ".join(f"{name} {number}" for name, number in versions.items() if number),
         "note": str(about.get("method_note") or ""),
         "paper": str(about.get("paper") or ""),
-        "command": str(made.get("command") or ""),
         "pictures": pictures_command(result),
         "means": {k: plain(v) for k, v in result.means.items()},
-    }
+    } | made_by(result.provenance)
 
 
 def pictures_command(result: CellResult) -> str:

@@ -191,7 +191,7 @@ class Chromium:
     def key(self, name: str) -> None:
         """Press a named key, e.g. 'ArrowRight'."""
         for kind in ("keyDown", "keyUp"):
-            codes = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Tab": 9}
+            codes = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Tab": 9, " ": 32}
             params = {"type": kind, "key": name, "code": name, "windowsVirtualKeyCode": codes.get(name, 0)}
             self.call("Input.dispatchKeyEvent", params)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,10 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from report_samples import image_name, sample_results
+from report_samples import image_name, sample_results, stored_figures
 
+from benchmarks import comparisons, figures, paper, report, tables, written
 from benchmarks import curves as rd
-from benchmarks import figures, paper, report
 from benchmarks.bd import BDResult, bd_rate
 from benchmarks.curves import Curve
 from benchmarks.pairs import all_pairs
@@ -73,6 +75,86 @@ def test_points_without_the_metric_are_left_out_and_told() -> None:
     assert figures.rd_figure([none]).window is None
 
 
+def test_no_two_of_many_curves_look_alike() -> None:
+    looks = [figures.look(style) for style in range(200)]
+    assert len(set(looks)) == 200
+    drawn = [paper._line_style(figures.Series("s", (0.0,), (0.0,), "measured", i)) for i in range(200)]
+    assert len({(d["color"], d["marker"], str(d["linestyle"])) for d in drawn}) == 200
+
+
+def test_the_legend_reads_as_the_lines_lie() -> None:
+    figure = figures.rd_figure([make("low"), make("high", gain=2), make("middle", "published", gain=1)])
+    assert [figure.series[i].label for i in figure.order] == ["high", "middle", "low"]
+    handles = paper.draw(figure).axes[0].get_legend().get_texts()
+    assert [text.get_text() for text in handles] == ["high", "middle (published)", "low"]
+
+
+def test_the_figure_lies_beside_its_pictures(tmp_path: Path) -> None:
+    figure = figures.rd_figure([make("a"), make("b", "published")])
+    data = json.loads(paper.render(figure, tmp_path)[-1].read_text())
+    assert [s["legend"] for s in data["series"]] == ["a", "b (published)"] and data["order"] == [0, 1]
+    assert data["series"][0]["x"] == pytest.approx([0.2, 0.4, 0.8, 1.6]) and data["series"][0]["cells"][0] == "a-0"
+    assert data["x"] == {"label": "rate", "unit": "bits per pixel", "log": False} and len(data["window"]) == 4
+
+
+def test_speed_and_single_images_as_figures(tmp_path: Path) -> None:
+    store = sample_results(tmp_path, kept=False)
+    curves = [c for c in rd.measured(store, "kodak") if not c.lossless]
+    pairs = all_pairs(curves, "psnr", resamples=0)
+    figure = comparisons.speed_figure([*curves, make("p", "published")], pairs, "alpha", "psnr", "decode_s", "kodak")
+    assert [s.label for s in figure.series] == ["alpha", "beta", "gamma"] and figure.x.log
+    assert figure.series[0].y == (0.0,) and figure.series[1].y == (pairs["alpha", "beta"].rate_percent,)
+    assert [s.x[0] for s in figure.series] == pytest.approx([0.1, 0.13, 0.169])
+    dots = comparisons.images_figure(curves, "psnr", "kodak")
+    assert dots.kind == "scatter" and [len(s.x) for s in dots.series] == [3, 3, 3]
+    cell = store.read(dots.series[1].cells[0])
+    assert dots.series[1].label == f"beta at {cell.cell.point}" and dots.series[1].names == tuple(cell.images["image"])
+    assert dots.series[1].y == tuple(cell.images["psnr"])
+    assert all(len(paper.render(f, tmp_path / "drawn")) == 3 for f in (figure, dots))
+
+
+def test_lossless_bars_have_published_ones_between_them(tmp_path: Path) -> None:
+    store = sample_results(tmp_path, kept=False)
+    (first, second) = comparisons.lossless_figures(tables.lossless_table(store))
+    names = dict(zip(second.series[0].names, second.series[0].x, strict=True))
+    assert names["exact"] == pytest.approx(store.cells(method="exact", dataset="kodak")[0].means["bpd"])
+    assert second.name == "lossless_kodak_3_images" and {s.source for s in second.series} == {"measured", "published"}
+    places = sorted((y, x) for s in second.series for x, y in zip(s.x, s.y, strict=True))
+    assert [x for _, x in places] == sorted(x for _, x in places)
+    assert {s.source for s in first.series} == {"measured"} and len(paper.render(second, tmp_path / "drawn")) == 3
+
+
+def test_what_is_written_no_longer_goes_and_nothing_else(tmp_path: Path) -> None:
+    listing, outside = tmp_path / "r" / "list.json", tmp_path / "outside.txt"
+    files = [tmp_path / "r" / name for name in ("kept.csv", "old.csv", "changed.csv", "gone.csv", "foreign.csv")]
+    for path in files:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(path.name)
+    outside.write_text("outside")
+    assert written.replace(listing, files[:4], tmp_path / "r") == []
+    files[2].write_text("another command wrote this")
+    files[3].unlink()
+    known = json.loads(listing.read_text())
+    listing.write_text(json.dumps(known | {"../outside.txt": written._digest(outside), str(outside): "x"}))
+    assert written.replace(listing, files[:1], tmp_path / "r") == [files[1]]
+    assert [p.exists() for p in (*files, outside)] == [True, False, True, False, True, True]
+    listing.write_text("damaged")
+    assert written.replace(listing, [], tmp_path / "r") == [] and files[0].exists()
+
+
+def test_the_report_removes_its_files_of_old_names_only(tmp_path: Path) -> None:
+    store = sample_results(tmp_path, methods=("alpha",), datasets=(("kodak", "kodak", 2),), points=2, kept=False)
+    report.build_report(store.root, published=())
+    theirs = tmp_path / "figures" / "rd_kodak_alpha_psnr.pdf"
+    theirs.write_bytes(b"of another command")
+    old = sorted(p for p in (tmp_path / "tables").glob("*") if "kodak" in p.name)
+    assert old and (tmp_path / "figures" / "rd_kodak_psnr.json").is_file()
+    for result in store.cells(dataset="kodak"):
+        shutil.rmtree(store.path(result.key))
+    report.build_report(store.root, published=())
+    assert [p for p in old if p.exists()] == [] and list((tmp_path / "figures").iterdir()) == [theirs]
+
+
 def test_the_window_follows_the_measured_curves() -> None:
     left, right, bottom, top = figures.rd_figure([make("a"), make("p", "published", points=8)]).window or (0,) * 4
     assert (left, right) == (0, pytest.approx(1.6 * 1.04)) and bottom < 30 and 39 < top < 42
@@ -102,7 +184,7 @@ def test_paper_writes_the_same_bytes_again(tmp_path: Path, kind: str) -> None:
     line = figures.rd_figure([make("a"), make("b", "published", gain=1)])
     figure = line if kind == "line" else figures.bd_figure({"x": result}, "y", "psnr", "kodak", "kodak")
     first, second = paper.render(figure, tmp_path / "1"), paper.render(figure, tmp_path / "2")
-    assert [p.suffix for p in first] == [".pdf", ".png"]
+    assert [p.suffix for p in first] == [".pdf", ".png", ".json"]
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
     pdf = first[0].read_bytes()
     assert b"/FontFile2" in pdf and b"CreationDate" not in pdf  # TrueType is embedded, no date
@@ -154,6 +236,7 @@ def test_all_pairs_are_what_bd_rate_says(tmp_path: Path) -> None:
 
 def test_report_is_complete_and_the_same_again(tmp_path: Path) -> None:
     store = sample_results(tmp_path)
+    stored_figures(store.root)
     paths = report.build_report(store.root)
     names = {p.relative_to(tmp_path).as_posix() for p in paths}
     assert {"report/index.html", "figures/rd_kodak_psnr.pdf", "figures/rd_kodak_ms_ssim_db.png"} <= names

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import tables
-from benchmarks.curves import export, find, measured, published, published_lossless
+from benchmarks.curves import export, find, measured, of_cells, published, published_lossless
 from benchmarks.store import Cell, Store, StoreError
 from core.codec import TesseraError
 from core.registry import UnknownName
@@ -94,6 +94,30 @@ def test_other_images_or_another_default_are_told_apart(tmp_path):
     add(other, 1)
     add(other, 1, variant={"mode": "b"}, about={"defaults": {"mode": "b"}})  # the default changed meanwhile
     assert sorted(labels(other)) == ["zip [mode a]", "zip [mode b]"]
+
+
+def test_curves_of_one_name_are_always_told_apart(tmp_path):
+    store = Store(tmp_path)
+    add(store, 1)
+    add(store, 1, limit=6)  # the same images, asked for in another way
+    assert sorted(labels(store)) == ["zip [limit 6]", "zip [limit None]"]
+    other = Store(tmp_path / "b")
+    for point, title in enumerate(("first", "second")):  # two whole sets of one name
+        add(other, point, about={"title": title, "data_fingerprint": title})
+    assert len(set(labels(other))) == 2
+    assert [c.label for c in of_cells(other.cells(), by_title=True)] == ["zip", "zip"]
+    third = Store(tmp_path / "c")
+    for place in (0, 1):  # nothing that a reader knows tells them apart
+        add(third, place, about={"data_fingerprint": "f" * 63 + str(place)})
+    assert len(set(labels(third))) == 2 and all("[cell " in label for label in labels(third))
+
+
+def test_a_damaged_file_of_images_is_one_sentence(tmp_path):
+    store = Store(tmp_path)
+    path = store.path(add(store, 1)) / "images.csv"
+    path.write_text(path.read_text() + "07,1\n")
+    with pytest.raises(StoreError, match=r"images\.csv cannot be read"):
+        measured(store)
 
 
 def test_of_two_checkpoints_of_a_point_the_later_measured_counts(tmp_path):
@@ -216,6 +240,20 @@ def test_lossless_table(tmp_path):
     assert frame.loc["flif-irec", "kodak, published"] == 2.90
     ours = tables.lossless_table(store, ["kodak"], folder=None)
     assert list(ours) == ["method", "toy (6 images)", "source", "note"] and len(ours) == 2
+
+
+def test_lossless_rates(tmp_path):
+    """Bits that are counted in other ways stand beside the files, and are never taken for them."""
+    store, lossless = Store(tmp_path), {"lossless": True}
+    add(store, None, 12.0, about=lossless, method="rvae")
+    add(store, None, 9.0, about=lossless, method="rvae", rate="ideal")
+    add(store, None, 9.0, about=lossless, method="png")
+    (row,) = tables.lossless_rates(store).to_dict("records")
+    assert (row["method"], row["images"]) == ("rvae", "toy (6 images)")
+    assert row["file"] == pytest.approx(4) and row["ideal"] == pytest.approx(3) and math.isnan(row["asymptotic"])
+    assert row["over ideal (%)"] == pytest.approx(100 / 3)
+    frame = tables.lossless_table(store, folder=None).set_index("method")
+    assert frame.loc["rvae", "note"] == "files, bit exact" and "not a file" in frame.loc["rvae [rate ideal]", "note"]
 
 
 def test_published_lossless_says_what_it_counts():

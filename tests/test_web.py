@@ -14,9 +14,9 @@ from urllib.parse import unquote
 
 import pytest
 from chromium import Chromium, find_chromium
-from report_samples import HOSTILE, image_name, sample_results, write_cell
+from report_samples import COMMIT, HOSTILE, image_name, sample_results, stored_figures, write_cell
 
-from benchmarks import report, tables, web
+from benchmarks import report, tables
 from benchmarks.store import Store
 
 PROGRAM = find_chromium()
@@ -28,10 +28,15 @@ needs_chromium = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Store:
     store = sample_results(tmp_path_factory.mktemp("results"))
+    stored_figures(store.root)
+    for point, counts in enumerate(((5, 3, 0, 0), (2, 2, 2, 2))):
+        write_cell(store, "books", point, "cifar10", "cifar10, first 4 test", 4, 1.5, codes=counts)
+    write_cell(store, "books", 0, "cifar10", "cifar10, first 4 test", 4, 1.5, checkpoint="another", codes=(1, 0, 0, 7))
     write_cell(store, HOSTILE, 0, "kodak", "kodak", 3, 2.0, note=HOSTILE)
     for point in (1, 2):
         write_cell(store, HOSTILE, point, "kodak", "kodak", 3, 2.0)
-    report.build_report(store.root)
+    cells = store.cells()
+    report.build_page(store, cells, report.group_curves(cells), tables.lossless_table(store))
     return store
 
 
@@ -91,14 +96,20 @@ def test_the_file_is_whole_and_names_no_address(page: Path) -> None:
 def test_data_carry_every_cell_and_its_provenance(page: Path, results: Store) -> None:
     data = embedded(page)
     cells = {c.key: c for c in results.cells()}
-    assert set(data["cells"]) == set(cells)
-    for key, shown in data["cells"].items():
+    toy = {key: shown for key, shown in data["cells"].items() if key not in cells}
+    assert set(data["cells"]) == set(cells) | set(toy) and list(toy) == ["banana/vecvq-1-s0-00000000"]
+    (shown,) = toy.values()
+    assert (shown["label"], shown["point"], shown["title"]) == ("VECVQ", "lmb 1.0 seed 0", "toy: banana")
+    assert "source=banana" in shown["command"] and shown["commit"] == COMMIT and "2.25 bits" in shown["note"]
+    for key, shown in ((k, data["cells"][k]) for k in cells):
         made = cells[key].provenance
         assert (shown["commit"], shown["dirty"], shown["command"]) == (made["commit"], made["dirty"], made["command"])
         assert shown["checkpoint"] == cells[key].cell.checkpoint and shown["started"] == made["started"]
         assert "numpy 2.4.6" in shown["versions"] and "1 thread" in shown["machine"]
     drawn = {key for g in data["groups"] for s in g["figures"]["psnr"]["series"] for key in s["cells"] if key}
-    assert drawn == {key for key, c in cells.items() if c.cell.point is not None}
+    newest = {key for key, c in cells.items() if c.cell.point is not None and c.cell.checkpoint != "another"}
+    older = {c.key for c in results.cells(method="books", point=0)}  # of two checkpoints one is drawn
+    assert drawn | older == newest | older and len(drawn & older) == 1
 
 
 def test_pictures_are_linked_only_where_they_lie(page: Path, results: Store) -> None:
@@ -136,14 +147,37 @@ def test_a_thousand_cells_in_ten_seconds(tmp_path: Path) -> None:
     )
     assert len(store.cells()) == 1005
     start = time.process_time()
-    groups, metrics = report.group_curves(store), report.drawn_metrics()
-    data = web.page_data(groups, store.cells(), tables.lossless_table(store), store, metrics, tmp_path / "report")
-    path = web.write_page(data, tmp_path / "report")
+    cells = store.cells()
+    path = report.build_page(store, cells, report.group_curves(cells), tables.lossless_table(store))
     spent = time.process_time() - start
-    assert path.stat().st_size < 12e6 and len(data["groups"][0]["bd"]["psnr"]["rows"]) == 25 * 24
+    assert path.stat().st_size < 12e6 and len(embedded(path)["groups"][0]["bd"]["psnr"]["rows"]) == 25 * 24
     if os.getloadavg()[0] > 2 * (os.cpu_count() or 1):
         pytest.skip("the machine is too busy for a time to mean anything")
     assert spent < 10
+
+
+def test_use_of_codebooks_names_every_checkpoint(page: Path) -> None:
+    (usage,) = embedded(page)["usage"]
+    assert usage["title"] == "cifar10, first 4 test" and [f["name"][-9:] for f in usage["figures"]] == [
+        "histogram",
+        "_coverage",
+    ]
+    drawn = sorted(s["label"] for s in usage["figures"][0]["series"])
+    assert drawn == ["books 1", "books [another] 0", "books [books-ckpt] 0"]
+    column = {name: [row[i] for row in usage["table"]["rows"]] for i, name in enumerate(usage["table"]["columns"])}
+    assert sorted(column["curve"]) == ["books", "books [another]", "books [books-ckpt]"]
+    used = dict(zip(zip(column["curve"], column["point"], strict=True), column["used"], strict=True))
+    assert used["books [another]", "0"] == 2 and used["books", "1"] == 4
+
+
+def test_stored_figures_pictures_and_tables_find_their_section(page: Path) -> None:
+    stored = embedded(page)["stored"]
+    assert [f["name"] for f in stored["toy"]["figures"]] == ["toy_banana_rd"]
+    assert [s["source"] for s in stored["toy"]["figures"][0]["series"]] == ["measured", "bound"]
+    (picture,) = stored["toy"]["pictures"]
+    assert (page.parent / unquote(picture["url"])).resolve().is_file()
+    assert stored["overhead"]["tables"][0]["rows"] == [["a", 3], ["b", 4.5]]
+    assert stored["other"] == {"figures": [], "pictures": [], "tables": []}
 
 
 @needs_chromium
@@ -164,6 +198,9 @@ def test_the_legend_hides_and_shows_a_curve(opened: Chromium) -> None:
     assert opened.run(count) == before
     opened.click("[data-show=measured]")
     assert opened.run(count) == 4
+    line = "#rd-chart .scatterlayer .trace:nth-child(2) .js-line"
+    opened.hover("#rd-legend li:nth-child(1) input")
+    opened.until(f"getComputedStyle(document.querySelector('{line}').closest('.trace')).opacity < 0.5")
     opened.click("[data-show=none]")
     assert opened.run(count) == 0
     opened.click("[data-show=all]")
@@ -194,7 +231,7 @@ def test_metric_and_data_set_switch(opened: Chromium) -> None:
     assert opened.run("document.getElementById('rd-chart').hidden")
     assert "No MS-SSIM" in opened.run("document.getElementById('rd-notes').textContent")
     opened.click("#metric label:nth-child(1)")
-    assert opened.run("document.querySelectorAll('#rd-legend li').length") == 3
+    assert opened.run("document.querySelectorAll('#rd-legend li').length") == 4
     assert "a subset" in opened.run("document.getElementById('rd-title').textContent")
     opened.run("document.querySelector('#metric input:checked').focus()")
     opened.key("ArrowRight")
@@ -216,6 +253,63 @@ def test_the_anchor_switch_shows_what_python_computed(opened: Chromium, page: Pa
         assert [float(v.replace("−", "-")) for v in cells[2].split(" to ")] == pytest.approx(row[8:10], abs=0.006)
         assert cells[5] == "5 / 5" and "–" in cells[4]
         assert opened.run("document.querySelectorAll('#bd-chart .bars .point').length") > 5
+
+
+@needs_chromium
+def test_the_matrix_chooses_an_anchor_and_speed_follows(opened: Chromium, page: Path) -> None:
+    opened.click("#bd-matrix summary")
+    opened.until("document.querySelectorAll('#matrix tbody tr').length > 3")
+    opened.run("[...document.querySelectorAll('#matrix thead button')].find((b) => b.textContent === 'beta').click()")
+    assert opened.run("document.getElementById('anchor').selectedOptions[0].text") == "beta"
+    rows = (
+        "[...document.querySelectorAll('#speeds tbody tr')].map((r) => [...r.cells].map((c) => c.textContent.trim()))"
+    )
+    bd = embedded(page)["groups"][0]["bd"]["psnr"]
+    pair = [bd["names"].index("beta"), bd["names"].index("gamma")]
+    expected = next(r[2] for r in bd["rows"] if r[:2] == pair)
+    found = {row[0]: row[1:] for row in opened.run(rows)}
+    assert float(found["gamma"][2]) == pytest.approx(expected, abs=0.006) and found["beta"][2] == "0.00"
+    assert list(found)[:2] == ["alpha", "beta"] and found["alpha"][:2] == ["0.500", "0.100"]
+    opened.click("#speed-of label:nth-child(1)")
+    assert opened.run(rows)[-1][0] == "alpha"  # the slowest to encode
+    opened.until("document.querySelector('#speed-chart .xtitle').textContent.startsWith('encoding')")
+
+
+@needs_chromium
+def test_arrow_keys_walk_over_the_chart(opened: Chromium) -> None:
+    opened.click("[data-show=measured]")
+    opened.run("document.getElementById('rd-chart').focus()")
+    opened.key("ArrowRight")
+    picked = "document.getElementById('picked').textContent"
+    assert "alpha" in opened.run(picked) and "point1" in opened.run(picked)
+    opened.key("ArrowDown")
+    assert "beta" in opened.run(picked) and "with uncommitted changes" in opened.run(picked)
+
+
+@needs_chromium
+@pytest.mark.parametrize("box", ["usage-box", "toy-stored", "overhead-stored"])
+def test_a_stored_figure_is_drawn_hidden_and_saved(opened: Chromium, box: str) -> None:
+    traces = f"document.querySelectorAll('#{box} .scatterlayer .trace').length"
+    opened.run(f"document.getElementById('{box}').scrollIntoView()")
+    opened.until(f"{traces} > 0")
+    before = opened.run(traces)
+    checked = f"document.querySelector('#{box} .legend li:nth-child(1) input')"
+    opened.run(f"{checked}.focus()")
+    opened.key(" ")
+    assert not opened.run(f"{checked}.checked") and opened.run(traces) == before - 1
+    lines = unquote(opened.run(f"document.querySelector('#{box} .actions a').href").partition(",")[2]).splitlines()
+    assert lines[0].startswith("figure,curve,source,point,") and len(lines) > before
+    if box == "overhead-stored":
+        opened.click(f"#{box} details summary")
+        opened.until(f"document.querySelectorAll('#{box} details tbody tr').length === 2")
+    if box == "toy-stored":
+        opened.until(f"document.querySelector('#{box} .picture img').naturalWidth === 40")
+
+
+@needs_chromium
+def test_sections_without_results_are_not_shown(opened: Chromium) -> None:
+    assert opened.run("document.getElementById('other').hidden && document.querySelector('a[href=\"#other\"]').hidden")
+    assert not opened.run("document.getElementById('overhead').hidden")
 
 
 @needs_chromium
@@ -248,6 +342,9 @@ def test_the_csv_holds_the_points_of_the_figure(opened: Chromium, page: Path) ->
     assert lines[0].startswith("data_set,curve,source,cell,reference,point,") and lines[1].startswith(
         "kodak,alpha,measured,"
     )
+    assert lines[0].endswith(",checkpoint,commit,command") and f"alpha-ckpt,{COMMIT},python benchmarks/" in lines[1]
+    for link in ("bd-csv", "speed-csv", "lossless-csv"):
+        assert opened.run(f"document.getElementById('{link}').href").count("%0A") > 2
 
 
 @needs_chromium

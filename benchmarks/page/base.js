@@ -1,6 +1,6 @@
 // What every part of the page uses: the data, the state, building elements, formatting numbers.
 const DATA = JSON.parse(document.getElementById("data").textContent);
-const state = { group: DATA.groups[0] || null, metric: DATA.metrics[0], hidden: new Set(DATA.hidden), dataset: 0 };
+const state = { group: DATA.groups[0] || null, metric: DATA.metrics[0], hidden: new Set(DATA.hidden), speed: "decode_s" };
 const byId = (id) => document.getElementById(id);
 
 // An element with attributes and children; strings become text nodes, so no data is ever parsed as HTML.
@@ -32,23 +32,24 @@ function table(id, head, rows) {
 }
 
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const COLORS = 8;
+// look = [colour, marker, dash], numbered in figures.py; lengths of dashes as on paper.
 const SYMBOLS = ["circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x"];
 const PATHS = ["M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0", "M-3.5,-3.5h7v7h-7z", "M0,-4.2L4.2,3.4H-4.2z", "M0,-5L5,0L0,5L-5,0z",
   "M0,4.2L4.2,-3.4H-4.2z", "M-1.5,-4.5h3v3h3v3h-3v3h-3v-3h-3v-3h3z", "M-4,-2.4L-2.4,-4L0,-1.6L2.4,-4L4,-2.4L1.6,0L4,2.4L2.4,4L0,1.6L-2.4,4L-4,2.4L-1.6,0z"];
-const colorOf = (style) => `--s${style % COLORS}`;
+const DASHES = { measured: [[], [12, 3.5], [2.5, 2.5], [12, 3, 2.5, 3]], published: [[6, 3.5], [13, 4], [2, 2.5], [9, 3, 2, 3]] };
+const colorOf = (look) => `--s${look[0]}`;
+const dashOf = (series) => DASHES[series.source === "measured" ? "measured" : "published"][series.look[2]];
 
-// A line with its marker, as the chart draws it.
+// A line with its marker, as the chart draws it; a bound has no marker.
 function swatch(series) {
-  const published = series.source === "published", paint = `var(${colorOf(series.style)})`;
-  return el("svg", { width: 30, height: 14, viewBox: "-15 -7 30 14", "aria-hidden": "true" },
-    el("path", { d: "M-15,0H15", stroke: paint, "stroke-width": published ? 1.5 : 2.2, "stroke-dasharray": published ? "4 2.5" : null }),
-    el("path", { d: PATHS[series.style % PATHS.length], fill: published ? "var(--card)" : paint, stroke: paint, "stroke-width": 1.2,
-      transform: published ? "scale(0.8)" : null }));
+  const thin = series.source !== "measured", paint = `var(${colorOf(series.look)})`;
+  return el("svg", { width: 38, height: 14, viewBox: "-19 -7 38 14", "aria-hidden": "true" },
+    el("path", { d: "M-19,0H19", stroke: paint, "stroke-width": thin ? 1.5 : 2.2, "stroke-dasharray": dashOf(series).join(" ") || null }),
+    series.source === "bound" ? null : el("path", { d: PATHS[series.look[1]], fill: thin ? "var(--card)" : paint, stroke: paint, "stroke-width": 1.2, transform: thin ? "scale(0.8)" : null }));
 }
 
 const identity = (series) => `${series.source}:${series.label}`;
-const legendOf = (series) => (series.source === "published" ? `${series.label} (published)` : series.label);
+const legendOf = (series) => series.legend;
 const axisText = (axis) => (axis.unit ? `${axis.label} [${axis.unit}]` : axis.label);
 const shortened = (text, length) => (text.length > length ? `${text.slice(0, length - 1)}…` : text);
 
@@ -60,4 +61,19 @@ function options(select, entries, chosen) {
 function radios(box, name, entries, chosen, change) {
   box.replaceChildren(...entries.map(([value, text]) => el("label", {},
     el("input", { type: "radio", name, value, checked: value === chosen, onchange: () => change(value) }), text)));
+}
+
+// Text as a file to save: each value of each line becomes a cell.
+const csvCell = (value) => (/[",\n\r]/.test(value) ? `"${value.replace(/"/g, '""')}"` : value);
+const csvText = (lines) => lines.map((line) => line.map((v) => csvCell(String(v ?? ""))).join(",")).join("\n") + "\n";
+const offer = (link, name, lines) => Object.assign(link, { href: `data:text/csv;charset=utf-8,${encodeURIComponent(csvText(lines))}`, download: `${name}.csv` });
+
+// Draw only what the reader comes near: a page of many charts opens as fast as one of two.
+const pending = new Map();
+const watcher = new IntersectionObserver((entries) => {
+  for (const entry of entries) if (entry.isIntersecting && pending.has(entry.target)) { const draw = pending.get(entry.target); pending.delete(entry.target); draw(); }
+}, { rootMargin: "500px" });
+function whenSeen(node, draw) {
+  pending.set(node, draw);
+  watcher.unobserve(node); watcher.observe(node);
 }

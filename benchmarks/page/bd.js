@@ -48,6 +48,55 @@ function drawBd() {
   byId("bd-notes").textContent = names.length ? `${state.group.title}. ${bd.method}` : `No two curves with ${DATA.columns[state.metric]} on this data set, so there is nothing to compare.`;
   drawBdChart(rows);
   rows.length ? drawBdTable(rows) : byId("bd-table").replaceChildren();
+  byId("bd-matrix").hidden = names.length < 2;
+  if (byId("bd-matrix").open) drawMatrix();
+  offer(byId("bd-csv"), `bd_${state.group.name}_${state.metric}`, [["anchor", "test", ...BD_COLUMNS.slice(2)], ...bd.rows.map((row) => [names[row[0]], names[row[1]], ...row.slice(2)])]);
+  drawSpeed();
+}
+
+// Every test curve (rows) against every anchor (columns); the head of a column makes it the anchor.
+function drawMatrix() {
+  const { names, rows } = bdOf(), off = new Set(DATA.hidden), all = byId("bd-all").checked;
+  const kept = names.map((_, i) => i).filter((i) => all || !off.has(`published:${names[i]}`));
+  const at = new Map(rows.map((row) => [`${row[0]} ${row[1]}`, row[2]]));
+  const shade = (v) => (typeof v !== "number" ? null : `background: color-mix(in srgb, var(${v < 0 ? "--s2" : "--s1"}) ${Math.round(Math.min(45, 4 + Math.abs(v)))}%, transparent)`);
+  const choose = (name) => { state.anchor = name; drawBd(); };
+  const head = [{ text: "curve \\ anchor" }, ...kept.map((i) => ({ class: "num", text: el("button", { type: "button", title: `${names[i]} as the anchor`, onclick: () => choose(names[i]) }, shortened(names[i], 22)) }))];
+  const body = kept.map((t) => el("tr", {}, el("th", { scope: "row" }, names[t]), kept.map((a) => {
+    const value = at.get(`${a} ${t}`);
+    return el("td", { class: "num", style: shade(value), title: `${names[t]} against ${names[a]}` }, a === t ? "" : typeof value === "number" ? (value > 0 ? "+" : "") + number(value, 1) : "–");
+  })));
+  byId("bd-matrix").querySelector(".scroll").replaceChildren(table("matrix", head, body));
+}
+
+// Seconds of an image and BD-rate against the anchor of every measured curve.
+function speedRows() {
+  const bd = bdOf(), anchor = Math.max(0, bd.names.indexOf(state.anchor ?? bd.names[bd.anchor])), percent = new Map([[bd.names[anchor], 0]]);
+  for (const row of bd.rows) if (row[0] === anchor) percent.set(bd.names[row[1]], row[2]);
+  const rows = state.group.series.filter((s) => !s.lossless && typeof percent.get(s.label) === "number").map((s) => ({ ...s, percent: percent.get(s.label) }));
+  return { anchor: bd.names[anchor] || "", rows };
+}
+
+function drawSpeed() {
+  const { anchor, rows } = speedRows(), column = state.speed, shown = rows.filter((s) => s[column] > 0), box = byId("speed-chart");
+  byId("speed").querySelector(".needs").hidden = box.hidden = !shown.length;
+  const seconds = (v) => (typeof v === "number" ? v.toPrecision(3) : "–"), head = ["curve", "encode s", "decode s", `BD-rate % against ${anchor}`];
+  byId("speed-note").textContent = shown.length ? `${state.group.title}: means over images and points. CPU seconds, all threads added up; wall seconds on a GPU.` : "No measured curve of this data set has both a time and a BD-rate.";
+  byId("speed-table").replaceChildren(...(shown.length ? [table("speeds", head.map((text, i) => ({ text, class: i ? "num" : null })), shown.sort((a, b) => a[column] - b[column]).map((s) => el("tr", {}, el("th", { scope: "row" }, swatch(s), " ", s.label),
+    [seconds(s.encode_s), seconds(s.decode_s), signed(s.percent)].map((v) => el("td", { class: "num" }, v)))))] : []));
+  offer(byId("speed-csv"), `speed_${state.group.name}_${state.metric}`, [["curve", "encode_s", "decode_s", "bd_rate_percent", "anchor"], ...shown.map((s) => [s.label, s.encode_s, s.decode_s, s.percent, anchor])]);
+  if (!box.hidden) whenSeen(box, () => drawSpeedChart(box, shown, anchor, column));
+}
+
+function drawSpeedChart(box, shown, anchor, column) {
+  const figure = { kind: "scatter", window: null, x: { label: `${column === "encode_s" ? "encoding" : "decoding"} time of an image`, unit: "s", log: true }, y: { label: `BD-rate against ${shortened(anchor, 24)}`, unit: "%" } };
+  const named = shown.length <= 16 && window.innerWidth > 600;
+  const text = (_, s) => `<b>${escapeText(s.label)}</b><br>encode ${s.encode_s} s, decode ${s.decode_s} s<br>BD-rate ${signed(s.percent)} %`;
+  const traces = shown.map((s) => {
+    const trace = traceOf(figure, { ...s, x: [s[column]], y: [s.percent] }, text);
+    return { ...trace, marker: { ...trace.marker, size: 12 }, customdata: trace.text, hovertemplate: "%{customdata}<extra></extra>", mode: named ? "markers+text" : "markers", text: [escapeText(shortened(s.label, 26))], textposition: "top center", textfont: { size: 11 }, cliponaxis: false };
+  });
+  Plotly.react(box, traces, layoutOf(figure, { margin: { l: 56, r: 20, t: 34, b: 46 } }), CONFIG);
 }
 
 function drawLossless() {
@@ -55,6 +104,7 @@ function drawLossless() {
   if (!rows.length) return box.replaceChildren(el("p", { class: "note" }, "No lossless method has been measured here."));
   const best = columns.map((_, i) => Math.min(...rows.filter((r) => r.source === "measured" && typeof r.values[i] === "number").map((r) => r.values[i])));
   const head = [{ text: "method" }, ...columns.map((c) => ({ text: c, class: "num" })), { text: "what is counted" }];
+  offer(byId("lossless-csv"), "lossless", [["method", "source", ...columns, "what is counted"], ...rows.map((r) => [r.label, r.source, ...r.values, r.note])]);
   box.replaceChildren(table("lossless-rates", head, rows.map((row) => el("tr", {}, el("th", { scope: "row" }, row.label,
     row.source === "published" ? el("em", { class: "tag" }, " published") : null),
     row.values.map((v, i) => el("td", { class: `num ${row.source === "measured" && v === best[i] ? "best" : ""}` }, row.source === "published" ? el("em", {}, number(v, 3)) : number(v, 3))),

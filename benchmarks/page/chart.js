@@ -2,8 +2,8 @@
 function layoutOf(figure, more = {}) {
   const axis = { gridcolor: css("--rule"), linecolor: css("--soft"), zeroline: false, ticks: "outside", tickcolor: css("--rule"), automargin: true };
   const [left, right, bottom, top] = figure.window || [0, 1, 0, 1];
-  return { xaxis: { ...axis, title: { text: escapeText(axisText(figure.x)), standoff: 8 }, range: [left, right] },
-    yaxis: { ...axis, title: { text: escapeText(axisText(figure.y)), standoff: 8 }, range: [bottom, top] },
+  const scale = (one, range) => ({ ...axis, title: { text: escapeText(axisText(one)), standoff: 8 }, type: one.log ? "log" : "-", ...(figure.window ? { range } : { autorange: true }) });
+  return { xaxis: scale(figure.x, [left, right]), yaxis: scale(figure.y, [bottom, top]),
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { family: "system-ui, DejaVu Sans, sans-serif", size: 13, color: css("--ink") },
     hoverlabel: { bgcolor: css("--card"), bordercolor: css("--soft"), font: { color: css("--ink"), size: 12.5 }, align: "left" },
     margin: { l: 52, r: 10, t: COARSE ? 8 : 30, b: 46 }, autosize: true, showlegend: false, modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--soft"), activecolor: css("--accent") }, hovermode: "closest", dragmode: COARSE ? false : "zoom", ...more };
@@ -24,19 +24,38 @@ function hoverText(figure, series, i) {
   return lines.join("<br>");
 }
 
-function traceOf(figure, series) {
-  const published = series.source === "published", color = css(colorOf(series.style));
-  return { type: "scatter", mode: "lines+markers", name: escapeText(legendOf(series)), x: series.x, y: series.y,
-    line: { color, width: published ? 1.5 : 2.4, dash: published ? "6px,4px" : "solid" },
-    marker: { color: published ? css("--card") : color, size: published ? 6 : 8.5, symbol: SYMBOLS[series.style % SYMBOLS.length], line: { color: published ? color : css("--card"), width: 1.2 } },
-    text: series.x.map((_, i) => hoverText(figure, series, i)), hovertemplate: "%{text}<extra></extra>" };
+function traceOf(figure, series, text = hoverText) {
+  const thin = series.source !== "measured", color = css(colorOf(series.look)), dash = dashOf(series);
+  const mode = figure.kind === "scatter" ? "markers" : series.source === "bound" ? "lines" : "lines+markers";
+  return { type: "scatter", mode, name: escapeText(legendOf(series)), x: series.x, y: series.y,
+    line: { color, width: thin ? 1.5 : 2.4, dash: dash.length ? dash.map((d) => `${d}px`).join(",") : "solid" },
+    marker: { color: thin ? css("--card") : color, size: thin ? 6 : 8.5, symbol: SYMBOLS[series.look[1]], line: { color: thin ? color : css("--card"), width: 1.2 }, maxdisplayed: series.x.length > 40 ? 12 : 0 },
+    text: series.x.map((_, i) => text(figure, series, i)), hovertemplate: "%{text}<extra></extra>" };
 }
 
-const currentFigure = () => state.group.figures[state.metric] || { series: [], notes: [], title: state.group.title, x: {}, y: {} };
+// Measured curves first, each kind from the highest line to the lowest: the list reads as the chart looks.
+const inOrder = (figure) => figure.order.map((i) => figure.series[i]).sort((a, b) => (a.source !== "measured") - (b.source !== "measured"));
+
+// Fade all lines but one while the reader points at its name.
+function spotlight(box, drawn, series) {
+  if (!box.data || !drawn.length) return;
+  const opacity = drawn.map((s) => (!series || s === series ? 1 : 0.12)), extra = box.data.length - drawn.length;
+  Plotly.restyle(box, { opacity: [...opacity, ...Array(extra).fill(1)] });
+}
+
+function legendItem(series, visible, toggle, light) {
+  const box = el("input", { type: "checkbox", checked: visible, onchange: () => toggle(box.checked) });
+  const on = () => box.checked && light(series), off = () => light(null);
+  return el("li", { onmouseenter: on, onmouseleave: off, onfocusin: on, onfocusout: off }, el("label", { title: series.reference || null }, box, swatch(series),
+    el("span", {}, series.label, series.source === "published" ? el("small", {}, " published") : null)));
+}
+
+const currentFigure = () => state.group.figures[state.metric] || { series: [], order: [], notes: [], title: state.group.title, x: {}, y: {} };
 const isVisible = (series) => !state.hidden.has(identity(series));
+const drawnSeries = () => currentFigure().series.filter(isVisible);
 
 function drawChart() {
-  const figure = currentFigure(), box = byId("rd-chart"), drawn = figure.series.filter(isVisible);
+  const figure = currentFigure(), box = byId("rd-chart"), drawn = drawnSeries();
   box.hidden = !figure.series.length;
   if (box.hidden) return;
   Plotly.react(box, drawn.map((s) => traceOf(figure, s)), layoutOf(figure), CONFIG);
@@ -45,15 +64,23 @@ function drawChart() {
 }
 
 function drawLegend() {
-  const figure = currentFigure();
-  byId("rd-legend").replaceChildren(...figure.series.map((series) => {
-    const box = el("input", { type: "checkbox", checked: isVisible(series), onchange: () => {
-      box.checked ? state.hidden.delete(identity(series)) : state.hidden.add(identity(series));
-      drawChart();
-    } });
-    return el("li", {}, el("label", { title: series.reference || null }, box, swatch(series),
-      el("span", {}, series.label, series.source === "published" ? el("small", {}, " published") : null)));
-  }));
+  byId("rd-legend").replaceChildren(...inOrder(currentFigure()).map((series) => legendItem(series, isVisible(series), (checked) => {
+    checked ? state.hidden.delete(identity(series)) : state.hidden.add(identity(series));
+    drawChart();
+  }, (one) => spotlight(byId("rd-chart"), drawnSeries(), one))));
+}
+
+// Arrow keys walk over the chart: left and right along a curve, up and down from curve to curve.
+const cursor = { curve: 0, point: 0 };
+function walk(event) {
+  const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key], drawn = drawnSeries();
+  if (!step || !drawn.length) return;
+  event.preventDefault();
+  cursor.curve = (Math.min(cursor.curve, drawn.length - 1) + step[0] + drawn.length) % drawn.length;
+  const series = drawn[cursor.curve];
+  cursor.point = Math.max(0, Math.min(series.x.length - 1, cursor.point + step[1]));
+  Plotly.Fx.hover(byId("rd-chart"), [{ curveNumber: cursor.curve, pointNumber: cursor.point }]);
+  pick(series, cursor.point);
 }
 
 function showCurves(which) {
@@ -84,19 +111,18 @@ function drawPoints() {
   byId("rd-points").querySelector(".scroll").replaceChildren(table("points", head, rows));
 }
 
-const csvCell = (value) => (/[",\n\r]/.test(value) ? `"${value.replace(/"/g, '""')}"` : value);
 function csvOf(figure) {
-  const columns = [...new Set(figure.series.flatMap((s) => s.rows.flatMap((row) => Object.keys(row))))];
+  const columns = [...new Set(figure.series.flatMap((s) => s.rows.flatMap((row) => Object.keys(row))))], origin = ["checkpoint", "commit", "command"];
   const lines = figure.series.flatMap((s) => s.rows.map((row, i) => [state.group.title, s.label, s.source, s.cells[i], s.reference,
-    ...columns.map((c) => row[c] ?? "")]));
-  return [["data_set", "curve", "source", "cell", "reference", ...columns], ...lines].map((line) => line.map((v) => csvCell(String(v))).join(",")).join("\n") + "\n";
+    ...columns.map((c) => row[c]), ...origin.map((fact) => (DATA.cells[s.cells[i]] || {})[fact])]));
+  return [["data_set", "curve", "source", "cell", "reference", ...columns, ...origin], ...lines];
 }
 
 function drawCurves() {
   const figure = currentFigure();
   byId("rd-title").textContent = `${state.group.title}${state.group.subset ? " (a subset)" : ""}. ${state.group.note}`;
   byId("rd-notes").textContent = figure.series.length ? figure.notes.join("; ") : [`No ${DATA.columns[state.metric]} for this data set`, ...figure.notes].join("; ");
-  Object.assign(byId("rd-csv"), { href: `data:text/csv;charset=utf-8,${encodeURIComponent(csvOf(figure))}`, download: `${figure.name || "points"}.csv` });
+  offer(byId("rd-csv"), figure.name || "points", csvOf(figure));
   byId("picked").replaceChildren();
   drawLegend(); drawChart(); drawPoints();
 }

@@ -93,9 +93,17 @@ function drawImageChart() {
   const rings = { type: "scatter", mode: "markers", x: ring.map((key) => valueOf(key, "bpp")), y: ring.map((key) => valueOf(key, state.metric)), hoverinfo: "skip",
     marker: { size: 17, color: "rgba(0,0,0,0)", line: { color: css("--ink"), width: 2 } } };
   const layout = layoutOf(figure);
-  delete layout.xaxis.range; delete layout.yaxis.range;
   layout.xaxis.rangemode = "tozero";
-  Plotly.react(box, [...series.map((s) => traceOf(figure, s)), rings], layout, CONFIG);
+  whenSeen(box, () => Plotly.react(box, [...series.map((s) => traceOf(figure, s)), rings], layout, CONFIG));
+}
+
+// Every image as a dot; a click chooses it.
+function drawScatter() {
+  const figure = state.group.scatter[state.metric], box = byId("image-scatter");
+  box.replaceChildren(...(figure && figure.series.length ? [chartPanel([figure], "Every image at about one rate", (series, i) => {
+    const place = state.group.images.names.indexOf(series.names[i]);
+    if (place >= 0) { view.image = place; drawImages(); byId("images").scrollIntoView(); }
+  })] : []));
 }
 
 function pointOptions(series) { return series.cells.map((key) => [key, `${DATA.cells[key].point === "" ? "only point" : DATA.cells[key].point} · ${number(valueOf(key, "bpp"), 3)} bpp`]); }

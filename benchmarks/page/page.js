@@ -27,13 +27,13 @@ function drawProvenance() {
   const words = byId("filter").value.toLowerCase().split(/\s+/).filter(Boolean), keys = Object.keys(DATA.cells);
   const found = keys.filter((key) => { const text = searchText(key); return words.every((word) => text.includes(word)); });
   const shown = everything ? found : found.slice(0, FIRST_ROWS);
-  byId("filter-count").textContent = `${found.length} of ${keys.length} cells`;
+  byId("filter-count").textContent = `${found.length} of ${keys.length} results`;
   byId("more").hidden = shown.length === found.length;
   byId("more").textContent = `Show all ${found.length}`;
   byId("provenance-table").replaceChildren(table("cells", ["method", "point", "data set", "checkpoint", "commit", "date", "cell", ""].map((text) => ({ text })), shown.map(provenanceRow)));
 }
 
-function drawGroup() { drawCurves(); drawBd(); drawImages(); }
+function drawGroup() { drawCurves(); drawBd(); drawImages(); drawScatter(); }
 
 function drawMetrics() {
   radios(byId("metric"), "metric", DATA.metrics.map((m) => [m, DATA.columns[m]]), state.metric, (value) => { state.metric = value; drawGroup(); });
@@ -41,11 +41,11 @@ function drawMetrics() {
 
 function start() {
   byId("stats").textContent = DATA.stats;
-  drawLossless(); drawProvenance();
+  drawLossless(); drawProvenance(); drawSections();
   byId("filter").addEventListener("input", () => { everything = false; drawProvenance(); });
   byId("more").addEventListener("click", () => { everything = true; drawProvenance(); });
   if (!state.group) {
-    for (const id of ["controls", "rd", "bd", "images"]) byId(id).hidden = true;
+    for (const id of ["controls", "rd", "bd", "speed", "images"]) byId(id).hidden = true;
     byId("empty").hidden = false;
     return;
   }
@@ -53,9 +53,12 @@ function start() {
   byId("dataset").addEventListener("change", (e) => { state.group = DATA.groups[Number(e.target.value)]; view.pointA = null; drawGroup(); });
   byId("anchor").addEventListener("change", (e) => { state.anchor = bdOf().names[Number(e.target.value)]; drawBd(); });
   byId("bd-all").addEventListener("change", drawBd);
+  byId("bd-matrix").addEventListener("toggle", () => byId("bd-matrix").open && drawMatrix());
+  byId("rd-chart").addEventListener("keydown", walk);
+  radios(byId("speed-of"), "speed-of", [["encode_s", "encoding"], ["decode_s", "decoding"]], state.speed, (value) => { state.speed = value; drawSpeed(); });
   for (const button of document.querySelectorAll("[data-show]")) button.addEventListener("click", () => showCurves(button.dataset.show));
   drawMetrics(); setUpImages(); drawGroup();
-  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawGroup);
+  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { drawGroup(); panels.forEach((draw) => draw()); });
   window.addEventListener("resize", drawStage);
 }
 start();
