@@ -45,6 +45,7 @@ class Axis:
         return f"{self.label} [{self.unit}]" if self.unit else self.label
 
 
+UNCOMPRESSED = 24.0  # bits per pixel: a curve that begins beyond would hide all others
 RATE = Axis("bpp", "rate", "bits per pixel")
 
 
@@ -247,8 +248,13 @@ def _title(curves: Sequence[Curve], name: str) -> str:
 
 def _line_figure(name: str, title: str, metric: str, series: Sequence[Series]) -> Figure:
     axis, drawn = metric_axis(metric), tuple(s for s in series if s.x)
+    near = tuple(s for s in drawn if min(s.x) <= UNCOMPRESSED)
+    far = [s for s in drawn if s not in near] if near else []
+    drawn = near or drawn
     empty = [s.label for s in series if not s.x and s.source == "measured"]
     notes = [f"without {axis.label}: {', '.join(empty)}"] if drawn and empty else []
+    if far:
+        notes.append(f"beyond the figure: {', '.join(f'{s.label} at {min(s.x):.0f} bits per pixel' for s in far)}")
     if metric == "ms_ssim_db" and len({s.source for s in drawn}) > 1:
         notes.append("dB: measured curves average it over images, published ones take it of the average MS-SSIM")
     return Figure(name, f"{title}, {axis.label}", RATE, axis, drawn, notes=tuple(notes))

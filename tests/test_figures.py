@@ -160,6 +160,14 @@ def test_the_window_follows_the_measured_curves() -> None:
     assert (left, right) == (0, pytest.approx(1.6 * 1.04)) and bottom < 30 and 39 < top < 42
 
 
+def test_a_curve_beyond_uncompressed_images_hides_no_other() -> None:
+    far = make("dense")
+    far = replace(far, points=far.points.assign(bpp=far.points["bpp"] + 288))
+    figure = figures.rd_figure([make("near"), far])
+    assert [s.label for s in figure.series] == ["near"] and "dense at 288 bits per pixel" in figure.notes[-1]
+    assert [s.label for s in figures.rd_figure([far]).series] == ["dense"], "alone it is shown"
+
+
 def test_image_figure_is_of_one_image(tmp_path: Path) -> None:
     store = sample_results(tmp_path, kept=False)
     curves = [c for c in rd.measured(store, "kodak") if not c.lossless]
