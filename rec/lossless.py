@@ -19,7 +19,7 @@ from torch import Tensor
 
 from core import bitstream
 from core.agreement import Reader, Writer, bands
-from core.bitstream import BitstreamError, Stream
+from core.bitstream import Stream
 from core.codec import Image
 from core.entropy import Tables, ideal_bits
 from core.images import check_image
@@ -101,9 +101,7 @@ class LosslessCodec:
     def decompress(self, stream: bytes) -> Image:
         """Stream -> uint8 (H, W, 1 or 3); ``BitstreamError`` for a damaged or foreign stream."""
         read = bitstream.unpack(stream, self.fingerprint)
-        if len(read.chunks) != 1:
-            raise BitstreamError("the stream has no payload of this method: it is damaged")
-        reader = Reader(read.chunks[0])
+        reader = Reader(read.only_chunk())
 
         def visit(i: int, prior: Normal, posterior: Callable[[], Normal]) -> Tensor:
             return self.latents.decode(i, prior, reader.decoder)[0]

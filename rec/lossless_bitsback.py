@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core import bitstream
-from core.bitstream import BitstreamError, DecodeMismatch, Stream, SymbolCheck
+from core.bitstream import DecodeMismatch, Stream, SymbolCheck
 from core.codec import Image, TesseraError
 from core.entropy import Tables
 from core.images import check_image
@@ -49,9 +49,7 @@ class BitsBackCodec:
     def decompress(self, stream: bytes) -> Image:
         """Stream -> uint8 (H, W, 1 or 3); ``BitstreamError`` for a damaged or foreign stream."""
         read = bitstream.unpack(stream, self.fingerprint)
-        if len(read.chunks) != 1:
-            raise BitstreamError("the stream has no payload of this method: it is damaged")
-        (image,) = self.unchain(read.chunks[0], 1, (read.height, read.width, read.channels))
+        (image,) = self.unchain(read.only_chunk(), 1, (read.height, read.width, read.channels))
         if _check([image]) != read.symbols_check:
             raise DecodeMismatch("the decoded pixels are not the encoded ones: decode on the encoder's machine")
         return image

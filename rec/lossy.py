@@ -13,7 +13,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from core import bitstream
-from core.bitstream import BitstreamError, Stream, SymbolCheck
+from core.bitstream import Stream, SymbolCheck
 from core.codec import Image
 from core.entropy import Decoder, Encoder
 from core.images import check_image
@@ -71,9 +71,7 @@ class LossyCodec:
         """Stream -> uint8 (H, W, 1 or 3); ``BitstreamError`` for a damaged or foreign stream."""
         read, check = bitstream.unpack(stream, self.fingerprint), SymbolCheck()
         height, width = (-(-side // self.model.stride) * self.model.stride for side in (read.height, read.width))
-        if len(read.chunks) != 1:
-            raise BitstreamError("the stream has no payload of this method: it is damaged")
-        decoder = Decoder(read.chunks[0])
+        decoder = Decoder(read.only_chunk())
 
         def visit(i: int, prior: Normal, posterior: Callable[[], Normal]) -> Tensor:
             z, counted = self.latents.decode(i, prior, decoder)
