@@ -173,7 +173,7 @@ def multiply_adds(method: Method, model: Any, image: Image) -> tuple[float, floa
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with torch.backends.mkldnn.flags(enabled=False):  # fused kernels are invisible to the counter
-            codec = method.codec(model)
+            codec = method.codec(None if model is None else model.requires_grad_(False))  # the counter's hooks need it
             small = np.ascontiguousarray(image[:256, :256])
             with FlopCounterMode(display=False) as encode:
                 stream = codec.compress(small)
