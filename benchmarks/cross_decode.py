@@ -7,7 +7,8 @@
 
 Settings: threads, oneDNN on or off, memory format, batch size, device. A decoded image is wrong when a value differs by
 more than one grey level from what its encoder's own setting decodes (for a lossless method: when it is not the
-original). The table goes to results/tables/cross_decode_<method>.
+original). The table goes to results/tables/cross_decode_<method>, with
+_whole behind it for whole images.
 """
 
 # ruff: noqa: F841 (Sacred reads the local variables of a config scope)
@@ -212,10 +213,12 @@ def cross_decode(config: dict[str, Any], sacred_run: Any) -> int:
     ways = settings(sequence(config["devices"]) or ["cpu"], sorted({1, config["threads"]}))
     images = crops(config)
     frame = measure(method, model, images, ways)
-    what = f"crops of {config['crop']}x{config['crop']}" if config["crop"] else "images"
-    caption = f"Streams of {method.name} across settings: {len(images)} {what} of {config['dataset']}"
+    what = f"crops of {config['crop']}x{config['crop']}" if config["crop"] else "whole images"
+    source = f", weights {weights.id}" if weights else ""
+    caption = f"Streams of {method.name} across settings: {len(images)} {what} of {config['dataset']}{source}"
+    stem = f"cross_decode_{method.name}{'' if config['crop'] else '_whole'}"
     print(to_markdown(frame, caption))
-    for path in to_files(frame, Path(config["results"]) / "tables" / f"cross_decode_{method.name}", caption):
+    for path in to_files(frame, Path(config["results"]) / "tables" / stem, caption):
         print(path)
     failures = int(frame["decoder: wrong"].sum() + frame["decoder: errors"].sum())
     return 1 if failures else 0
