@@ -174,3 +174,5 @@ class IREC2Small(IREC2):
     trains_on: ClassVar[tuple[str, ...]] = ("bsds500",)
     level_1_filters: int = 48
     level_2_filters: int = 32
+    n_beams: int = 50
+    kl_per_partition: float = 4.0
