@@ -37,18 +37,15 @@ def table(config: dict[str, Any], sacred_run: Any) -> int:
     if not config["methods"] and config["method"] == "png":
         config = {**config, "methods": classical(), "params": {}}
     outcome = evaluate(config, str(sacred_run._id or ""))
-    frame = lossless_table(Store(config["results"]))
-    if len(frame):
-        caption = "Lossless methods: bits per dimension (mean over images)."
-        print(to_markdown(frame, caption))
-        for path in to_files(frame, Path(config["results"]) / "tables" / "lossless", caption):
-            print(path)
-    rates = lossless_rates(Store(config["results"]))
-    if len(rates):
-        caption = "Lossless methods whose bits are counted in several ways: bits per dimension (mean over images)."
-        print(to_markdown(rates, caption))
-        for path in to_files(rates, Path(config["results"]) / "tables" / "lossless_rates", caption):
-            print(path)
+    tables, store = Path(config["results"]) / "tables", Store(config["results"])
+    for name, frame, what in (
+        ("lossless", lossless_table(store), "Lossless methods"),
+        ("lossless_rates", lossless_rates(store), "Lossless methods whose bits are counted in several ways"),
+    ):
+        if len(frame):
+            caption = f"{what}: bits per dimension (mean over images)."
+            print(to_markdown(frame, caption))
+            print(*to_files(frame, tables / name, caption), sep="\n")
     say(outcome)
     return outcome.code
 

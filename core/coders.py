@@ -61,7 +61,7 @@ def _damage() -> Iterator[None]:
         raise BitstreamError("the stream is damaged: its symbols do not fit the tables of this method") from error
 
 
-def _model(tables: Tables, i: int) -> Any:
+def table_model(tables: Tables, i: int) -> Any:
     """Table i as constriction's model, whose cumulative frequencies are exactly the table's; None for one entry."""
     if i not in tables.models:
         # With perfect=False the library gives each symbol 1 / 2**24 and shares the rest in proportion: frequencies
@@ -86,7 +86,7 @@ class RangeWriter:
     def put(self, entries: Entries, runs: Runs, tables: Tables) -> None:
         """One call of the library per table that occurs."""
         for i, start, stop in runs:
-            if (model := _model(tables, i)) is not None:
+            if (model := table_model(tables, i)) is not None:
                 self._coder.encode(entries[start:stop], model)
 
     def put_uniform(self, values: Ints, bits: int) -> None:
@@ -127,7 +127,7 @@ class RangeReader:
         out = np.zeros(count, dtype=np.int32)
         with _damage():
             for i, start, stop in runs:
-                if (model := _model(tables, i)) is not None:
+                if (model := table_model(tables, i)) is not None:
                     out[start:stop] = self._coder.decode(model, stop - start)
         return out
 

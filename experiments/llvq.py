@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks import atomic
 from benchmarks.curves import PUBLISHED
 from benchmarks.datasets import ImageSet, MissingData, NamedImage, open_dataset, training_set
 from benchmarks.distinct import DistinctCounter
@@ -30,6 +29,7 @@ from core.checkpoint import Weights
 from core.codec import Image, Method, MissingWeights, TesseraError
 from core.download import DownloadError
 from core.registry import discover, make_method, unknown
+from experiments import records
 from experiments.wiring import experiment, guarded, sequence
 
 DATASETS = ("fashion_mnist", "celeba", "ffhq")
@@ -156,12 +156,11 @@ def _stored(row: Row, config: Mapping[str, Any], results: Path) -> dict[str, Any
     how = "-sketch" if config["sketch"] else ""
     cut = f"-first{config['limit']}" if config["limit"] else ""
     path = results / "llvq" / f"{row.dataset}_{row.quantizer}_{row.weights.id.rpartition('-')[2]}{cut}{how}.json"
-    if path.is_file():
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return record
-    record = {"dataset": row.dataset, "quantizer": row.quantizer, "weights": row.weights.id}
+    if (known := records.read(path)) is not None:
+        return known
+    record: dict[str, Any] = {"dataset": row.dataset, "quantizer": row.quantizer, "weights": row.weights.id}
     record |= measure(row, config) | {"provenance": provenance()}
-    atomic.write_text(path, json.dumps(record, indent=1) + "\n")
+    records.write(path, record)
     return record
 
 

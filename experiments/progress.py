@@ -17,7 +17,6 @@ from core.codec import TesseraError
 from core.registry import METHODS, discover
 from experiments.evaluate import Outcome, evaluation_config, plan_jobs
 from experiments.task import ROOT, Task
-from experiments.wiring import default_params
 
 
 @dataclass
@@ -134,28 +133,26 @@ def _cells(task: Task, results: str, found: State) -> None:
 
 
 def _evaluation(task: Task, results: str) -> dict[str, Any]:
-    """The configuration a task's command has: the defaults of evaluations and its options, as Sacred reads them."""
+    return {**_configured(task, evaluation_config, ("params",)), "results": results}
+
+
+def _configured(task: Task, scope: Callable[[], None], groups: Iterable[str]) -> dict[str, Any]:
+    """The configuration a task's command has: the defaults of a scope and its options, as Sacred reads them."""
     from sacred.arg_parser import _convert_value
     from sacred.config import ConfigScope
 
     given = {name: _convert_value(value) for name, value in task.options.items()}
-    plain = {name: value for name, value in given.items() if "." not in name}
-    config = dict(ConfigScope(evaluation_config)(fixed=plain))
-    params = {name.removeprefix("params."): value for name, value in given.items() if name.startswith("params.")}
-    return {**config, "params": {**default_params(config["method"]), **params}, "results": results}
+    config = dict(ConfigScope(scope)(fixed={name: v for name, v in given.items() if "." not in name}))
+    for group in groups:
+        mine = {name.partition(".")[2]: v for name, v in given.items() if name.startswith(f"{group}.")}
+        config[group] = {**config[group], **mine}
+    return config
 
 
 def _toy(task: Task, results: str, found: State) -> None:
-    from sacred.arg_parser import _convert_value
-    from sacred.config import ConfigScope
-
     from experiments import toy
 
-    given = {name: _convert_value(value) for name, value in task.options.items()}
-    config = dict(ConfigScope(toy.toy_config)(fixed={n: v for n, v in given.items() if "." not in n}))
-    for group in ("params", "source_params"):
-        mine = {name.partition(".")[2]: v for name, v in given.items() if name.startswith(f"{group}.")}
-        config[group] = {**config[group], **mine}
+    config = _configured(task, toy.toy_config, ("params", "source_params"))
     paths = [job.path(Path(results)) for job in toy.jobs(config)]
     found.wanted, found.done = len(paths), sum(path.is_file() for path in paths)
 

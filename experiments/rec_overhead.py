@@ -11,7 +11,6 @@ measures only what is not there.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import statistics
 import time
@@ -23,15 +22,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import atomic, paper
+from benchmarks import paper
 from benchmarks.figures import slug
 from benchmarks.provenance import provenance
 from benchmarks.tables import to_files, to_markdown
 from core.codec import TesseraError
 from core.entropy import Decoder, Encoder
+from experiments import records
 from experiments.rec_overhead_figures import figures, table
 from experiments.wiring import sequence
-from rec.coder import CODERS, BatchCoder, BlockCoder, Coded, make_coder
+from rec.blocks import decode_blocks, encode_blocks
+from rec.coder import CODERS, BlockCoder, Coded, make_coder
 from rec.gaussian import Gaussian, kl, log_ratio, max_log_ratio
 from rec.generator import Key
 
@@ -187,7 +188,7 @@ def measure(job: Job) -> dict[str, Any]:
     if (found := coder.read(len(keys), Decoder(payload))) != symbols:
         raise TesseraError(f"{job.label} does not read what it wrote for {case.name}: this is a defect.")
     before = time.process_time()
-    decoded = _decode(coder, case, found, keys)
+    decoded = decode_blocks(coder, found, _rows(case.prior, len(keys)), keys)
     spent = time.process_time() - before
     samples = np.stack([c.sample for c in coded])
     if not np.array_equal(decoded, samples):
@@ -215,15 +216,7 @@ def _encode(coder: BlockCoder, case: Case, keys: list[Key]) -> tuple[list[Coded]
     if hasattr(coder, "trace"):
         pairs = [coder.trace(case.target, case.prior, key) for key in keys]
         return [c for c, _ in pairs], float(np.mean([steps for _, steps in pairs]))
-    if isinstance(coder, BatchCoder):
-        return coder.encode_many(_rows(case.target, len(keys)), _rows(case.prior, len(keys)), keys), None
-    return [coder.encode(case.target, case.prior, key) for key in keys], None
-
-
-def _decode(coder: BlockCoder, case: Case, symbols: list[Any], keys: list[Key]) -> Floats:
-    if isinstance(coder, BatchCoder):
-        return coder.decode_many(symbols, _rows(case.prior, len(keys)), keys)
-    return np.stack([coder.decode(s, case.prior, key) for s, key in zip(symbols, keys, strict=True)])
+    return encode_blocks(coder, _rows(case.target, len(keys)), _rows(case.prior, len(keys)), keys), None
 
 
 def _rows(gaussian: Gaussian, count: int) -> Gaussian:
@@ -241,39 +234,29 @@ def _distance(samples: Floats, target: Gaussian) -> float:
 def result(job: Job, results: Path, sacred_run: str = "") -> dict[str, Any]:
     """The stored result of a job, measured first when it is missing."""
     path = job.path(results)
-    try:
-        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if (known := records.read(path)) is not None:
         return known
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError) as error:
-        raise TesseraError(f"{path} cannot be read ({error}): delete it, and it will be made again.") from None
     record = measure(job) | {"provenance": provenance(sacred_run=sacred_run)}
-    try:
-        atomic.write_text(path, json.dumps(record, indent=1) + "\n")
-    except OSError as error:
-        raise TesseraError(
-            f"{path} cannot be written ({error.strerror}): give another place with results=DIR."
-        ) from None
+    records.write(path, record)
     return record
 
 
 def overhead(config: Mapping[str, Any], run: Any) -> int:
     """Measure what is missing, make tables and figures; returns the exit code 0."""
-    results, records = Path(config["results"]), []
+    results, made = Path(config["results"]), []
     for job in jobs(config):
         new = not job.path(results).is_file()
         record = result(job, results, str(run._id or ""))
-        records.append(record)
+        made.append(record)
         if new and "refused" not in record:
             cost = f"{record['file_bits']:.2f} bits, overhead {record['overhead_percent']:.1f} %"
             print(f"{job.case.name} {job.label}: {cost}, {record['encode_ms_per_nat']:.3g} ms/nat", flush=True)
     for track, caption in (("line", "one dimension"), ("block", "blocks")):
-        chosen = [r for r in records if r["track"] == track]
+        chosen = [r for r in made if r["track"] == track]
         title = f"Coders of relative entropy coding, {caption}: bits of decoded payloads, CPU time of one thread"
         frame = table(chosen)
         print(to_markdown(frame, title))
         print(*to_files(frame, results / "tables" / f"rec_overhead_{track}", title), sep="\n")
-    for figure in figures(records):
+    for figure in figures(made):
         print(*paper.render(figure, results / "figures"), sep="\n")
     return 0

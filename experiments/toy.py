@@ -18,17 +18,19 @@ from typing import Any
 
 import torch
 
-from benchmarks import atomic
 from benchmarks.figures import slug
 from benchmarks.provenance import provenance
 from core.codec import TesseraError
 from core.registry import unknown
+from experiments import records
 from experiments.wiring import fail, sequence
 from vq.bounds import HIGH_RATE as HIGH_RATE
 from vq.bounds import NUMERICAL, Bound, bound
 from vq.codebook import Codebook, ToyCode, evaluate
 from vq.sources import SOURCES, Source, make_source
 from vq.toy import TOY, ToyMethod, Watch, make_toy
+
+FIELDS = ("rate", "distortion", "provenance")  # of every stored result
 
 
 def toy_config() -> None:
@@ -103,7 +105,7 @@ def _point(value: Any, method: ToyMethod) -> float:
 def result(job: Job, results: Path, sacred_run: str = "", watch: Watch | None = None) -> dict[str, Any]:
     """The stored result of a job, trained and measured first when it is missing (or when there is a ``watch``)."""
     path = job.path(results)
-    if watch is None and (known := read(path)) is not None:
+    if watch is None and (known := records.read(path, FIELDS)) is not None:
         return known
     source = make_source(job.source, job.source_params)
     torch.set_num_threads(1)
@@ -122,29 +124,8 @@ def result(job: Job, results: Path, sacred_run: str = "", watch: Watch | None = 
         "train_cpu_s": round(spent, 2),
         "provenance": {**origin, "wall_s": round(time.monotonic() - started, 2)},
     }  # fmt: skip
-    _write(path, record)
+    records.write(path, record)
     return record
-
-
-def _write(path: Path, document: Mapping[str, Any]) -> None:
-    try:
-        atomic.write_text(path, json.dumps(document, indent=1) + "\n")
-    except OSError as error:
-        text = error.strerror or str(error)
-        raise TesseraError(f"{path} cannot be written ({text}): give another place with results=DIR.") from None
-
-
-def read(path: Path) -> dict[str, Any] | None:
-    """A stored result, or None when there is none; a damaged file is refused."""
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if not {"rate", "distortion", "provenance"} <= found.keys():
-            raise ValueError("fields are missing")
-        return found
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise TesseraError(f"{path} cannot be read ({error}): delete it, and it will be made again.") from None
 
 
 def _stored(code: ToyCode) -> dict[str, Any] | None:
@@ -179,7 +160,7 @@ def known_bound(source: Source, results: Path) -> Bound | None:
     except (OSError, ValueError, KeyError, TypeError):
         found = bound(source)
     if found is not None:
-        _write(path, {"kind": found.kind, "knots": found.knots})
+        records.write(path, {"kind": found.kind, "knots": found.knots})
     return found
 
 
@@ -198,7 +179,7 @@ def run_all(
     found, todo = [], jobs(config)
     results = Path(config["results"])
     for number, job in enumerate(todo, 1):
-        new = read(job.path(results)) is None
+        new = records.read(job.path(results), FIELDS) is None
         record = result(job, results, sacred_run)
         if new:
             text = f"{job.source} {job.method.name} {job.method.curve}={job.method.point:g} seed {job.seed}"

@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
 import constriction
@@ -29,7 +30,7 @@ from numpy.typing import NDArray
 
 from core.bitstream import BitstreamError
 from core.codec import TesseraError
-from core.coders import _model as constriction_model
+from core.coders import table_model
 from core.tables import PRECISION, Tables
 from rec.gaussian import Gaussian, standardised
 from rec.generator import Key, words
@@ -132,7 +133,7 @@ class Stack:
         """Symbols, int64 in the shape of ``index``, which names the table of each."""
         out = np.zeros(len(index), dtype=np.int64)
         for table, places in _groups(index):
-            if (model := constriction_model(tables, table)) is not None:
+            if (model := table_model(tables, table)) is not None:
                 out[places] = self._ans.decode(model, len(places))
             out[places] += tables.offsets[table]
         self._note()
@@ -144,7 +145,7 @@ class Stack:
             entries = symbols[places] - tables.offsets[table]
             if entries.min() < 0 or entries.max() >= tables.widths[table]:
                 raise TesseraError("bits-back coding has no escape: a symbol is outside the table of its likelihood.")
-            if (model := constriction_model(tables, table)) is not None:
+            if (model := table_model(tables, table)) is not None:
                 self._ans.encode_reverse(entries.astype(np.int32), model)
 
     def words(self) -> NDArray[np.uint32]:
@@ -289,11 +290,17 @@ def _masses(loc: Floats, scale: Floats, bits: int) -> Floats:
     """Masses of N(loc, scale^2), (n,) in units of the base, in its bins of equal mass: float64 (n, 2^bits)."""
     from scipy.special import ndtr
 
-    edges = normal_quantile_at(np.arange(1, 1 << bits) / (1 << bits))
+    edges = _edges(bits)
     below = np.ones((len(loc), (1 << bits) + 1))
     below[:, 0] = 0.0
     below[:, 1:-1] = ndtr((edges - loc[:, None]) / scale[:, None])
     return np.diff(below, axis=1)
+
+
+@cache
+def _edges(bits: int) -> Floats:
+    """Where 2^bits bins of equal mass of the standard normal meet."""
+    return normal_quantile_at(np.arange(1, 1 << bits) / (1 << bits))
 
 
 def _parts(count: int, bits: int) -> list[slice]:

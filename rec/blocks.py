@@ -10,7 +10,7 @@ more than one tensor; a chunk starts with a check of the sample, so that another
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,7 +91,7 @@ def write_tensor(
     sample = np.empty(target.shape)
     coded: list[Coded] = []
     for part, keys in _parts(target.shape[0], seed, layer, block_size):
-        made = _encode(coder, target.take(part), prior.take(part), keys)
+        made = encode_blocks(coder, target.take(part), prior.take(part), keys)
         sample[part] = np.stack([c.sample for c in made])
         coded += made
     coder.write([c.symbols for c in coded], encoder)
@@ -114,7 +114,7 @@ def read_tensor(
     sample = np.empty(prior.shape)
     for part, keys in parts:
         mine, symbols = symbols[: len(part)], symbols[len(part) :]
-        sample[part] = _decode(coder, mine, prior.take(part), keys)
+        sample[part] = decode_blocks(coder, mine, prior.take(part), keys)
     return sample
 
 
@@ -137,17 +137,15 @@ def _parts(dims: int, seed: int, layer: int, block_size: int) -> Iterator[tuple[
         yield order[larger * (size + 1) :].reshape(count - larger, size), keys[larger:]
 
 
-def _encode(coder: BlockCoder, target: Gaussian, prior: Gaussian, keys: list[Key]) -> list[Coded]:
+def encode_blocks(coder: BlockCoder, target: Gaussian, prior: Gaussian, keys: Sequence[Key]) -> list[Coded]:
+    """Code the rows of Gaussians (M, D), together where the coder can."""
     if isinstance(coder, BatchCoder):
         return coder.encode_many(target, prior, keys)
-    return [coder.encode(_block(target, i), _block(prior, i), key) for i, key in enumerate(keys)]
+    return [coder.encode(target.rows(i), prior.rows(i), key) for i, key in enumerate(keys)]
 
 
-def _decode(coder: BlockCoder, symbols: list[Symbols], prior: Gaussian, keys: list[Key]) -> Floats:
+def decode_blocks(coder: BlockCoder, symbols: Sequence[Symbols], prior: Gaussian, keys: Sequence[Key]) -> Floats:
+    """Mirror of ``encode_blocks``: the samples, float64 (M, D)."""
     if isinstance(coder, BatchCoder):
         return coder.decode_many(symbols, prior, keys)
-    return np.stack([coder.decode(s, _block(prior, i), keys[i]) for i, s in enumerate(symbols)])
-
-
-def _block(gaussian: Gaussian, i: int) -> Gaussian:
-    return Gaussian(gaussian.loc[i], gaussian.scale[i])
+    return np.stack([coder.decode(s, prior.rows(i), keys[i]) for i, s in enumerate(symbols)])

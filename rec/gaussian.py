@@ -47,6 +47,10 @@ class Gaussian:
         """The dimensions ``index`` of the last axis, in that order."""
         return Gaussian(self.loc[..., index], self.scale[..., index])
 
+    def rows(self, index: int | NDArray[np.int64]) -> Gaussian:
+        """The blocks ``index`` of the first axis: one without that axis for a number, several for an array."""
+        return Gaussian(self.loc[index], self.scale[index])
+
 
 def standardised(q: Gaussian, p: Gaussian) -> tuple[Floats, Floats]:
     """Loc and scale of q in units where p is N(0, 1): two float64 arrays; ``TesseraError`` when they overflow."""

@@ -10,7 +10,7 @@ import pytest
 
 from core.bitstream import BitstreamError
 from core.codec import TesseraError
-from core.coders import _model
+from core.coders import table_model
 from core.entropy import LIMIT, Decoder, Encoder, Tables, categorical_table, gaussian_tables, ideal_bits
 
 GAUSSIAN = gaussian_tables(np.geomspace(0.11, 32, 64))
@@ -35,7 +35,7 @@ def test_the_coder_has_exactly_our_integers(tables):
         for entry, (start, stop) in enumerate(itertools.pairwise(edges)):
             for point in (start * unit, stop * unit - 1):
                 words = np.array([point >> 32, point & 0xFFFFFFFF], dtype=np.uint32)
-                assert constriction.stream.queue.RangeDecoder(words).decode(_model(tables, i)) == entry
+                assert constriction.stream.queue.RangeDecoder(words).decode(table_model(tables, i)) == entry
 
 
 # The agreed bytes

@@ -76,7 +76,7 @@ class Searching(Stepwise):
             poor = np.flatnonzero(excess > np.maximum(_POOR_SHARE * nats, _POOR_NATS))
             if not poor.size:
                 break
-            rows = (_rows(target, poor), _rows(prior, poor), [keys[i] for i in poor.tolist()])
+            rows = (target.rows(poor), prior.rows(poor), [keys[i] for i in poor.tolist()])
             again = self._encode_in([self.steps(growth * nats[i]) for i in poor], *rows)
             ratios = log_ratio([c.sample for c in again], rows[0], rows[1])
             for i, other, ratio in zip(poor.tolist(), again, ratios, strict=True):
@@ -213,10 +213,6 @@ def _row(gaussian: Gaussian) -> Gaussian:
     if len(gaussian.shape) != 1:
         raise TesseraError(f"a block is a Gaussian of shape (D,), not {gaussian.shape}.")
     return Gaussian(gaussian.loc[None], gaussian.scale[None])
-
-
-def _rows(gaussian: Gaussian, rows: NDArray[np.int64]) -> Gaussian:
-    return Gaussian(gaussian.loc[rows], gaussian.scale[rows])
 
 
 def _parts(lengths: Sequence[int], numbers: int) -> list[NDArray[np.int64]]:

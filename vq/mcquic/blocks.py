@@ -8,11 +8,12 @@ by repetition where there is a single row or column, so that any size of at leas
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from core.gdn import BETA_MIN, at_least, normalise, roots
 
 PEDESTAL = 1e-12  # of the square-root parametrisation of GDN
 
@@ -36,20 +37,6 @@ def reflect(x: Tensor) -> Tensor:
     return F.pad(F.pad(x, (1, 1, 0, 0), mode=modes[1]), (0, 0, 1, 1), mode=modes[0])
 
 
-class _BoundFunction(torch.autograd.Function):
-    """max(x, bound); the gradient also passes below the bound where it would raise x."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, bound: Tensor) -> Tensor:
-        ctx.save_for_backward(x, bound)
-        return torch.maximum(x, bound)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        x, bound = ctx.saved_tensors
-        return grads[0] * ((x >= bound) | (grads[0] < 0)), None
-
-
 class LowerBound(nn.Module):
     """max(x, bound) with a gradient that can lift x over the bound."""
 
@@ -61,7 +48,7 @@ class LowerBound(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Elementwise, any shape."""
-        return _BoundFunction.apply(x, self.bound)
+        return at_least(x, self.bound)
 
 
 class _Reparametrisation(nn.Module):
@@ -84,9 +71,8 @@ class GDN(nn.Module):
     def __init__(self, channels: int, inverse: bool = False) -> None:
         super().__init__()
         self.inverse = inverse
-        self.beta = nn.Parameter(torch.sqrt(torch.ones(channels) + PEDESTAL))
-        self.gamma = nn.Parameter(torch.sqrt(0.1 * torch.eye(channels) + PEDESTAL))
-        self.beta_reparam, self.gamma_reparam = _Reparametrisation(1e-6), _Reparametrisation(0)
+        self.beta, self.gamma = roots(channels, PEDESTAL)
+        self.beta_reparam, self.gamma_reparam = _Reparametrisation(BETA_MIN), _Reparametrisation(0)
 
     def matrix(self) -> tuple[Tensor, Tensor]:
         """gamma (C, C), a row for each output, and beta (C,)."""
@@ -95,8 +81,7 @@ class GDN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> the same shape."""
         gamma, beta = self.matrix()
-        norm = F.conv2d(x * x, gamma[:, :, None, None], beta)
-        return x * (torch.sqrt(norm) if self.inverse else torch.rsqrt(norm))
+        return normalise(x, gamma, beta, self.inverse)
 
 
 class Residual(nn.Module):
