@@ -7,18 +7,21 @@
 
 Settings: threads, oneDNN on or off, memory format, batch size, device. A decoded image is wrong when a value differs by
 more than one grey level from what its encoder's own setting decodes (for a lossless method: when it is not the
-original). The table goes to results/tables/cross_decode_<method>, with
-_whole behind it for whole images.
+original). Images go through in groups of four; each group's counts are stored in results/cross_decode, and the same
+command goes on after the last one. The table goes to results/tables/cross_decode_<method>, with _whole behind it for
+whole images and _<origin> for weights that are not ours.
 """
 
 # ruff: noqa: F841 (Sacred reads the local variables of a config scope)
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,10 +29,12 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.datasets import open_dataset
+from benchmarks.provenance import provenance
 from benchmarks.tables import to_files, to_markdown
 from core import checkpoint
 from core.codec import Image, Method, TesseraError
 from core.registry import discover, make_method
+from experiments import records
 from experiments.wiring import changed, default_params, experiment, guarded, run, sequence
 
 NAMED = {"smoke": {"method": "qres3m_vr", "dataset": "sample", "limit": 2, "crop": 64, "threads": 1}}
@@ -136,60 +141,79 @@ def _groups(items: Sequence[T], size: int) -> list[list[T]]:
 
 @dataclass
 class Tally:
-    """What went wrong, of how many images."""
+    """What a setting did, as an encoder and as a decoder."""
 
-    images: int = 0
-    wrong: int = 0
-    errors: int = 0
-    ones: int = 0  # values that differ by one grey level
+    bytes: int = 0
+    plain_bytes: int = 0  # without what makes the streams decodable elsewhere
+    encoder_decodes: int = 0
+    encoder_wrong: int = 0
+    encoder_errors: int = 0
+    decoder_decodes: int = 0
+    decoder_wrong: int = 0
+    decoder_errors: int = 0
+    decoder_ones: int = 0  # values that differ by one grey level
 
-    def add(self, decoded: Image | str, expected: Image, tolerance: int) -> None:
-        """Count one image."""
-        self.images += 1
-        if isinstance(decoded, str):
-            self.errors += 1
-            return
-        difference = np.abs(decoded.astype(np.int16) - expected)
-        self.wrong += bool(difference.max() > tolerance)
-        self.ones += int((difference == 1).sum())
+    def add(self, side: str, wrong: bool, error: bool) -> None:
+        """Count one decoded image."""
+        for name, more in (("decodes", 1), ("wrong", wrong), ("errors", error)):
+            setattr(self, f"{side}_{name}", getattr(self, f"{side}_{name}") + int(more))
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(**{name: value + getattr(other, name) for name, value in asdict(self).items()})
+
+    def row(self, way: str) -> dict[str, Any]:
+        """A row of the table."""
+        names = [(side, what) for side in ("encoder", "decoder") for what in ("decodes", "wrong", "errors")]
+        counts = {f"{side}: {what}": getattr(self, f"{side}_{what}") for side, what in names}
+        extra = 100 * (self.bytes / self.plain_bytes - 1)
+        start = {"setting": way, "bytes": self.bytes, "extra bytes (%)": extra}
+        return start | counts | {"decoder: values off by one": self.decoder_ones}
 
 
-def measure(method: Method, model: Any, images: list[Image], ways: list[Setting]) -> pd.DataFrame:
-    """One row per setting, with what it did as an encoder and as a decoder."""
-    encoded, decoded = [], []
-    for way in ways:
-        encoded.append(encode(build(method, model, way), way.batch, images))
-        print(f"encoded: {way}", flush=True)
+def measure(method: Method, model: Any, images: list[Image], ways: list[Setting]) -> list[Tally]:
+    """What each setting did with images of one size."""
+    encoded = [encode(build(method, model, way), way.batch, images) for way in ways]
     distinct = [sorted({streams[i] for streams, _ in encoded}) for i in range(len(images))]
     rounds = [[s for s in r if s is not None] for r in itertools.zip_longest(*distinct)]
-    for way in ways:
-        decoded.append(decode(build(method, model, way), way.batch, rounds))
-        print(f"decoded: {way}, {sum(map(len, rounds))} different streams", flush=True)
-    as_encoder, as_decoder = [Tally() for _ in ways], [Tally() for _ in ways]
+    print(f"{len(images)} images, {sum(map(len, rounds))} different streams", flush=True)
+    decoded = [decode(build(method, model, way), way.batch, rounds) for way in ways]
+    tallies = [Tally(sum(map(len, streams)), plain) for streams, plain in encoded]
+    tolerance = 0 if method.lossless else 1
     for e, (streams, _) in enumerate(encoded):
         for image, stream in zip(images, streams, strict=True):
             own = decoded[e][stream]
             expected = image if method.lossless or isinstance(own, str) else own
-            for d in range(len(ways)):
-                for tally in (as_encoder[e], as_decoder[d]):
-                    tally.add(decoded[d][stream], expected, 0 if method.lossless else 1)
-    return pd.DataFrame([_row(*row) for row in zip(ways, encoded, as_encoder, as_decoder, strict=True)])
+            for d, found in enumerate(result[stream] for result in decoded):
+                error = isinstance(found, str)
+                off = np.zeros(1) if isinstance(found, str) else np.abs(found.astype(np.int16) - expected)
+                wrong = bool(off.max() > tolerance)
+                tallies[e].add("encoder", wrong, error)
+                tallies[d].add("decoder", wrong, error)
+                tallies[d].decoder_ones += int((off == 1).sum())
+    return tallies
 
 
-def _row(way: Setting, encoded: tuple[list[bytes], int], encoder: Tally, decoder: Tally) -> dict[str, Any]:
-    size = sum(map(len, encoded[0]))
-    return {
-        "setting": str(way),
-        "bytes": size,
-        "extra bytes (%)": 100 * (size / encoded[1] - 1),
-        "encoder: decodes": encoder.images,
-        "encoder: wrong": encoder.wrong,
-        "encoder: errors": encoder.errors,
-        "decoder: decodes": decoder.images,
-        "decoder: wrong": decoder.wrong,
-        "decoder: errors": decoder.errors,
-        "decoder: values off by one": decoder.ones,
-    }
+def groups(images: Sequence[Image]) -> Iterator[list[Image]]:
+    """Up to four images of one size at a time, as the largest batch takes."""
+    for _, same in itertools.groupby(images, key=lambda image: image.shape):
+        yield from _groups(list(same), 4)
+
+
+def stored(
+    config: dict[str, Any],
+    what: dict[str, Any],
+    images: list[Image],
+    measured: Callable[[list[Image]], list[Tally]],
+) -> list[Tally]:
+    """The counts of a group, measured first when they are missing."""
+    pixels = hashlib.sha256(b"".join(image.tobytes() for image in images)).hexdigest()
+    key = hashlib.sha256(json.dumps({**what, "images": pixels}, sort_keys=True).encode()).hexdigest()[:16]
+    path = Path(config["results"]) / "cross_decode" / f"{what['method']}_{key}.json"
+    if (known := records.read(path, ("settings", "provenance"))) is None:
+        tallies = dict(zip(what["ways"], map(asdict, measured(images)), strict=True))
+        known = {**what, "images": pixels, "settings": tallies, "provenance": provenance()}
+        records.write(path, known)
+    return [Tally(**known["settings"][way]) for way in what["ways"]]
 
 
 def crops(config: dict[str, Any]) -> list[Image]:
@@ -211,12 +235,18 @@ def cross_decode(config: dict[str, Any], sacred_run: Any) -> int:
     weights = checkpoint.find(method, config["weights"])
     model = checkpoint.load(method, weights) if weights else None
     ways = settings(sequence(config["devices"]) or ["cpu"], sorted({1, config["threads"]}))
-    images = crops(config)
-    frame = measure(method, model, images, ways)
-    what = f"crops of {config['crop']}x{config['crop']}" if config["crop"] else "whole images"
+    images, totals = crops(config), [Tally() for _ in ways]
+    what = {"method": method.name, "params": config["params"], "weights": weights.id if weights else None}
+    what |= {"ways": [str(way) for way in ways]}
+    for group in groups(images):
+        found = stored(config, what, group, lambda part: measure(method, model, part, ways))
+        totals = [a + b for a, b in zip(totals, found, strict=True)]
+    frame = pd.DataFrame([tally.row(str(way)) for way, tally in zip(ways, totals, strict=True)])
+    shape = f"crops of {config['crop']}x{config['crop']}" if config["crop"] else "whole images"
     source = f", weights {weights.id}" if weights else ""
-    caption = f"Streams of {method.name} across settings: {len(images)} {what} of {config['dataset']}{source}"
-    stem = f"cross_decode_{method.name}{'' if config['crop'] else '_whole'}"
+    caption = f"Streams of {method.name} across settings: {len(images)} {shape} of {config['dataset']}{source}"
+    origin = f"_{weights.origin}" if weights and weights.origin != "ours" else ""
+    stem = f"cross_decode_{method.name}{'' if config['crop'] else '_whole'}{origin}"
     print(to_markdown(frame, caption))
     for path in to_files(frame, Path(config["results"]) / "tables" / stem, caption):
         print(path)
