@@ -1,7 +1,7 @@
 """Do streams decode elsewhere? Every setting encodes, every setting decodes what every other one encoded.
 
     python benchmarks/cross_decode.py with method=qres34m                       # 12 crops of 256x256 of Kodak
-    python benchmarks/cross_decode.py with method=qres34m dataset=kodak limit=24 crop=None weights=PATH
+    python benchmarks/cross_decode.py with method=qres34m dataset=kodak limit=24 crop=0 weights=PATH
     python benchmarks/cross_decode.py with method=qres34m devices=cpu,cuda      # and from a GPU to a CPU and back
     python benchmarks/cross_decode.py with smoke                                # two small crops
 
@@ -48,7 +48,7 @@ def cross_decode_config() -> None:
     weights = "auto"  # auto, official, ours, or a path
     dataset = "kodak"
     limit = 12  # only the first images
-    crop = 256  # side of the square cut from the middle of each image; None: whole images
+    crop = 256  # side of the square cut from the middle of each image; 0: whole images
     threads = 2  # runs with 1 and with so many
     devices = "cpu"  # cpu,cuda adds the GPU as encoder and as decoder
     results = "results"

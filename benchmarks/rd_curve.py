@@ -44,7 +44,8 @@ def rd_curve(config: dict[str, Any], sacred_run: Any) -> int:
         drawn = [curve for curve in found if wanted & set(curve.cells)]
         print(to_markdown(rd_table(drawn), f"Measured on {drawn[0].title}"))
         stem = slug(f"{drawn[0].title} {' '.join(names)}")[:80]
-        cited = [curve for curve in curves.published(drawn[0].dataset) if curve.label in PUBLISHED]
+        labels = [*PUBLISHED, *(IREC if any(name.startswith("irec") for name in names) else ())]
+        cited = [curve for curve in curves.published(drawn[0].dataset) if curve.label in labels]
         for metric in METRICS:
             figure = rd_figure([*drawn, *cited], metric, name=stem)
             for path in paper.render(figure, Path(config["results"]) / "figures"):
@@ -54,6 +55,7 @@ def rd_curve(config: dict[str, Any], sacred_run: Any) -> int:
 
 
 PUBLISHED = ("vtm18", "qres34m-paper")  # drawn beside the measured curves where they exist for the data set
+IREC = ("irec-paper", "irec-ideal-paper", "irec-ms-ssim-paper")  # and beside irec1, irec2, ...
 
 if __name__ == "__main__":
     run(ex)
