@@ -21,7 +21,7 @@ from rec.gaussian import Gaussian, kl, log_ratio, max_log_ratio
 from rec.generator import Key
 from rec.irec.coders import BeamSearch
 from rec.irec.schedule import CODES
-from rec.irec.side_information import LIMIT, coarse, level, read_codes, steps_at, write_codes
+from rec.side_information import LIMIT, coarse, level, read_codes, steps_at, write_codes
 
 ROOT = Path(__file__).resolve().parents[1]
 CODERS = {

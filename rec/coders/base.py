@@ -2,7 +2,7 @@
 
 Codes of the index depend on the KL that both sides expect. Where the model fixes it (a channel of known mutual
 information, an IsoKL VAE), ``kl_bits`` says so; otherwise the block's own KL, rounded up to whole bits, is its first
-symbol.
+symbol, coded by what the blocks before it had.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from core.bitstream import BitstreamError
 from core.codec import TesseraError
 from core.entropy import Decoder, Encoder
 from rec.coder import Coded, Symbols
-from rec.coders.codes import Code, OctaveCode
+from rec.coders.codes import Code
 from rec.coders.ratio import LN2, Ratio, ratio_of
 from rec.gaussian import Gaussian
 from rec.generator import Key, normals
+from rec.side_information import read_steps, write_steps
 
 Floats = NDArray[np.float64]
-BUDGET = OctaveCode(3.0)  # of the budget plus one, where it is sent
 MOST_NUMBERS = 2**28  # random numbers of one search, about ten seconds' worth: candidates times dimensions
-MOST_BITS = 4096.0  # a larger KL is a mistake of the model, not something to search for
+MOST_BITS = 4096  # a larger KL is a mistake of the model, not something to search for
 
 
 class Found(NamedTuple):
@@ -49,7 +49,7 @@ class IndexCoder:
 
     def __post_init__(self) -> None:
         if self.kl_bits is not None and not 0 <= self.kl_bits <= MOST_BITS:
-            raise TesseraError(f"kl_bits={self.kl_bits} of {self.name} must be from 0 to {MOST_BITS:.0f}.")
+            raise TesseraError(f"kl_bits={self.kl_bits} of {self.name} must be from 0 to {MOST_BITS}.")
 
     def search(self, ratio: Ratio, key: Key, budget: int) -> Found:
         """Numbers that name a sample of the target."""
@@ -79,7 +79,6 @@ class IndexCoder:
         codes = self.codes(budget)
         bits = sum(code.bits(number) for code, number in zip(codes, found.numbers, strict=True))
         symbols = self._head(budget) + found.numbers
-        bits += BUDGET.bits(budget + 1) if self.kl_bits is None else 0.0
         return Coded(self.decode(symbols, prior, key), symbols, bits * LN2), found.steps
 
     def decode(self, symbols: Symbols, prior: Gaussian, key: Key) -> Floats:
@@ -91,25 +90,19 @@ class IndexCoder:
         return prior.loc + prior.scale * self.place(numbers, key, budget, dims)
 
     def write(self, blocks: Sequence[Symbols], encoder: Encoder) -> None:
-        """Append the symbols of blocks, block by block."""
-        for symbols in blocks:
-            budget, numbers = self._split(symbols)
-            if self.kl_bits is None:
-                BUDGET.write(budget + 1, encoder)
+        """Append the symbols of blocks: the budgets of all, where they are sent, then block by block."""
+        parts = [self._split(symbols) for symbols in blocks]
+        if self.kl_bits is None:
+            write_steps([budget for budget, _ in parts], encoder)
+        for budget, numbers in parts:
             for code, number in zip(self.codes(budget), numbers, strict=True):
                 code.write(number, encoder)
 
     def read(self, count: int, decoder: Decoder) -> list[Symbols]:
         """The symbols of the next ``count`` blocks."""
-        return [self._read(decoder) for _ in range(count)]
-
-    def _read(self, decoder: Decoder) -> Symbols:
-        budget = self._fixed()
-        if self.kl_bits is None:
-            budget = BUDGET.read(decoder) - 1
-            if budget > MOST_BITS:
-                raise BitstreamError(f"the stream is damaged: a block of {budget} bits is beyond every coder here")
-        return self._head(budget) + tuple(code.read(decoder) for code in self.codes(budget))
+        sent = self.kl_bits is None
+        budgets = read_steps(count, decoder, MOST_BITS) if sent else [self._fixed()] * count
+        return [self._head(b) + tuple(code.read(decoder) for code in self.codes(b)) for b in budgets]
 
     def _fixed(self) -> int:
         return math.ceil(self.kl_bits or 0.0)

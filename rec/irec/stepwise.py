@@ -16,7 +16,7 @@ from core.entropy import Decoder, Encoder
 from rec.coder import Symbols
 from rec.gaussian import Floats
 from rec.irec.schedule import CODES, POWER_LAW, Schedule, choose, losses, make_schedule
-from rec.irec.side_information import (
+from rec.side_information import (
     LIMIT,
     coarse,
     level,
