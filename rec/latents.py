@@ -29,7 +29,7 @@ from rec.models.hierarchy import Normal
 STEPS = 256  # of a prior's standard deviation, in which the check of decoded latents counts
 
 SEARCHES = ("beam_search", "irec_importance")  # coders that take targets of any width
-WIDEST = 0.97  # of a prior's scale: where others need a bounded density ratio, wider targets are coded as this
+WIDEST, NARROWEST, TOP = 0.97, 0.3, 9.0  # scales in units of the prior's, nats: see _bounded
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -108,7 +108,7 @@ class LatentCoder:
         """Write a sample of q; it, in the shape of q, the numbers for the check, and what was spent."""
         s = self.settings
         loc, scale = _flat((q.loc.double() - p.loc) / p.scale), _flat(q.scale.double() / p.scale)
-        target = Gaussian(loc, scale if s.coder in SEARCHES else np.minimum(scale, WIDEST))
+        target = Gaussian(loc, scale if s.coder in SEARCHES else np.minimum(scale, _bounded(loc)))
         prior = _standard(target.shape)
         unit, account = blocks.write_tensor(encoder, target, prior, self.coder, s.seed, layer, s.block_size)
         nats = account.kl_nats, account.log_ratio_nats
@@ -123,6 +123,16 @@ class LatentCoder:
         prior = _standard((p.loc.numel(),))
         unit = blocks.read_tensor(decoder, prior, self.coder, s.seed, layer, s.block_size)
         return _placed(unit, p), _counted(unit)
+
+
+def _bounded(loc: Floats) -> Floats:
+    """Largest scales for coders that need a bounded density ratio of N(loc, scale^2) to N(0, 1).
+
+    Its largest logarithm is loc^2 / 2 / (1 - scale^2) - ln scale: scales of the result keep the first term at TOP nats
+    where they can. A narrower target costs bits, and nothing else.
+    """
+    widest: Floats = np.sqrt(np.clip(1 - loc**2 / (2 * TOP), NARROWEST**2, WIDEST**2))
+    return widest
 
 
 def _standard(shape: tuple[int, ...]) -> Gaussian:
