@@ -102,18 +102,17 @@ def build(method: Method, model: Any, setting: Setting) -> Any:
     return method.codec(model.to(setting.device).to(memory_format=layout))
 
 
-def encode(codec: Any, batch: int, images: list[Image]) -> tuple[list[bytes], int]:
-    """Streams of the images, and how many bytes they take without what makes them decodable elsewhere."""
+def encode(codec: Any, batch: int, images: list[Image]) -> list[bytes]:
+    """Streams of the images."""
+    groups = _groups(images, batch if hasattr(codec, "compress_batch") else 1)
+    return [s for g in groups for s in (codec.compress_batch(g) if len(g) > 1 else [codec.compress(g[0])])]
 
-    def streams() -> list[bytes]:
-        groups = _groups(images, batch if hasattr(codec, "compress_batch") else 1)
-        return [s for g in groups for s in (codec.compress_batch(g) if len(g) > 1 else [codec.compress(g[0])])]
 
-    safe = streams()
-    if not hasattr(codec, "portable"):
-        return safe, sum(map(len, safe))
-    codec.portable = False
-    return safe, sum(map(len, streams()))
+def plain_bytes(codec: Any, images: list[Image]) -> int:
+    """What streams take without what makes them decodable elsewhere."""
+    if hasattr(codec, "portable"):
+        codec.portable = False
+    return sum(map(len, encode(codec, 1, images)))
 
 
 def decode(codec: Any, batch: int, streams: list[list[bytes]]) -> dict[bytes, Image | str]:
@@ -144,7 +143,7 @@ class Tally:
     """What a setting did, as an encoder and as a decoder."""
 
     bytes: int = 0
-    plain_bytes: int = 0  # without what makes the streams decodable elsewhere
+    plain_bytes: int = 0  # without what makes streams decodable elsewhere, encoded by the first setting
     encoder_decodes: int = 0
     encoder_wrong: int = 0
     encoder_errors: int = 0
@@ -173,13 +172,14 @@ class Tally:
 def measure(method: Method, model: Any, images: list[Image], ways: list[Setting]) -> list[Tally]:
     """What each setting did with images of one size."""
     encoded = [encode(build(method, model, way), way.batch, images) for way in ways]
-    distinct = [sorted({streams[i] for streams, _ in encoded}) for i in range(len(images))]
+    plain = plain_bytes(build(method, model, ways[0]), images)
+    distinct = [sorted({streams[i] for streams in encoded}) for i in range(len(images))]
     rounds = [[s for s in r if s is not None] for r in itertools.zip_longest(*distinct)]
     print(f"{len(images)} images, {sum(map(len, rounds))} different streams", flush=True)
     decoded = [decode(build(method, model, way), way.batch, rounds) for way in ways]
-    tallies = [Tally(sum(map(len, streams)), plain) for streams, plain in encoded]
+    tallies = [Tally(sum(map(len, streams)), plain) for streams in encoded]
     tolerance = 0 if method.lossless else 1
-    for e, (streams, _) in enumerate(encoded):
+    for e, streams in enumerate(encoded):
         for image, stream in zip(images, streams, strict=True):
             own = decoded[e][stream]
             expected = image if method.lossless or isinstance(own, str) else own
