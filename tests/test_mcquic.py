@@ -18,7 +18,7 @@ from core.bitstream import BitstreamError
 from core.codec import Image, TesseraError
 from core.images import open_image
 from core.registry import METHODS, UnknownName, discover
-from vq.mcquic import inference, mcq, rans
+from vq.mcquic import inference, mcq, rans, strips
 from vq.mcquic.codec import McQuicCodec
 from vq.mcquic.network import McQuic, Recipe, bits_per_pixel
 from vq.mcquic.quantizer import nearest
@@ -115,12 +115,16 @@ def test_nearest_finds_what_all_distances_find() -> None:
 
 
 @pytest.mark.parametrize("side", [(64, 64), (128, 192), (192, 64)])
-@pytest.mark.parametrize("strip", [256, 2**15])
-def test_fast_network_is_the_network(side: tuple[int, int], strip: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("strip", [2**12, 2**19])
+@pytest.mark.parametrize("wide", [1, 96])
+def test_fast_network_is_the_network(
+    side: tuple[int, int], strip: int, wide: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = small()
     if not inference.available(model):
         pytest.skip("needs oneDNN")
-    monkeypatch.setattr(inference, "STRIP", strip)
+    monkeypatch.setattr(strips, "STRIP", strip)
+    monkeypatch.setattr(inference, "WIDE", wide)
     fast, half = inference.Network(model, torch.float32), inference.Network(model, torch.bfloat16)
     x = mcq.tensor(picture(*side))[:, :, : side[0], : side[1]]
     with torch.inference_mode():

@@ -1,10 +1,9 @@
 """The network as the codec runs it on a CPU: the same functions, faster, and in bounded memory.
 
-Tensors are (h, w, C) of one image. Residual blocks work in place on strips of rows that stay in the cache; SiLU is
-written straight into the frame that a convolution needs, or fused into the one before; sums are fused into the last
-convolution of a block; pixel shuffles are plain copies because rows of their matrices are reordered. With bfloat16 all
-of it runs in that type: codes are whole numbers, so a decoder's arithmetic changes the picture by little and nothing
-else.
+Tensors are (h, w, C) of one image. Blocks work on strips of rows that stay in the cache, residual ones in place; wide
+convolutions of float32 take half the multiplications (``winograd``) and write SiLU, sums and shuffled pixels where the
+next one wants them. With bfloat16 all of it runs in that type: codes are whole numbers, so a decoder's arithmetic
+changes the picture by little and nothing else.
 """
 
 from __future__ import annotations
@@ -17,11 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vq.mcquic import strips, winograd
 from vq.mcquic.blocks import GDN, Attention, Conv3, Residual, ResidualDown, ResidualUp
 from vq.mcquic.network import McQuic
 from vq.mcquic.quantizer import LevelDecoder, LevelEncoder
+from vq.mcquic.strips import add_last, around
 
-STRIP = 2**14  # positions of a strip of rows
+WIDE = 96  # channels from which minimal filtering saves time
 SMALL = 2**26  # parameters of models whose cascade is kept twice
 _OPS = torch.ops.mkldnn
 Layer = Any  # (h, w, C) -> (h', w', C')
@@ -64,13 +65,18 @@ class Network:
 
     @cached_property
     def _encoder(self) -> tuple[Layer, list[_Level]]:
-        make, stage = _Maker(torch.float32, packed=True), _Maker(torch.float32, self._small)
-        return make(self._model._encoder), [_Level(level, stage) for level in self._model._quantizer._encoders]
+        levels = self._model._quantizer._encoders
+        stages = [_Level(level, self._maker(torch.float32, i)) for i, level in enumerate(levels)]
+        return _Maker(torch.float32)(self._model._encoder), stages
 
     @cached_property
     def _decoder(self) -> tuple[list[_Restore], Layer]:
-        make, stage = _Maker(self._decoding, packed=True), _Maker(self._decoding, self._small)
-        return [_Restore(level, stage) for level in self._model._quantizer._decoders], make(self._model._decoder)
+        levels = self._model._quantizer._decoders
+        stages = [_Restore(level, self._maker(self._decoding, i)) for i, level in enumerate(levels)]
+        return stages, _Maker(self._decoding)(self._model._decoder)
+
+    def _maker(self, dtype: torch.dtype, level: int) -> _Maker:
+        return _Maker(dtype, packed=self._small, large=level == 0)
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """As ``McQuic.encode``, of one image."""
@@ -94,8 +100,10 @@ class Network:
 class _Maker:
     """Turns modules into functions of (h, w, C); those that say so overwrite their argument."""
 
-    def __init__(self, dtype: torch.dtype, packed: bool) -> None:
+    def __init__(self, dtype: torch.dtype, packed: bool = True, large: bool = True) -> None:
+        """``packed``: weights in oneDNN's layout; ``large``: there are more positions than weights to read."""
         self.dtype, self.packed = dtype, packed
+        self.filtering = packed and large and dtype == torch.float32  # for which bfloat16 is too coarse
 
     def __call__(self, module: nn.Module) -> Layer:
         kinds = {Residual: _Residual, ResidualDown: _Down, ResidualUp: _Up, Attention: _Attention, Conv3: _Conv}
@@ -120,77 +128,62 @@ class _Chain:
         return x
 
 
-def _strips(height: int, width: int) -> Iterator[tuple[int, int]]:
-    """(first row, row after the last) of the strips of an image."""
-    rows = max(8, STRIP // width // 2 * 2)
-    return ((a, min(a + rows, height)) for a in range(0, height, rows))
+def _nchw(x: Tensor) -> Tensor:
+    return x.permute(2, 0, 1)[None]
 
 
-def _frame(pieces: Sequence[Tensor], top: bool, bottom: bool, silu: bool) -> Tensor:
-    """Rows (h, w, C), given in pieces, with the frame a convolution needs.
+def _convolution(conv: Conv3, make: _Maker, rows: Tensor | None = None) -> _Direct | winograd.Convolution:
+    """A 3x3 convolution of what has a frame, (h + 2, w + 2, C) to ``out`` (h, w, C'), by the faster algorithm."""
+    weight, bias = make.cast(conv.weight), make.cast(conv.bias)
+    weight, bias = (weight, bias) if rows is None else (weight[rows], bias[rows])
+    if make.filtering and conv.stride == (1, 1) and min(weight.shape[:2]) >= WIDE:
+        return winograd.Convolution(weight, bias)
+    return _Direct(weight, bias, list(conv.stride), make.packed)
 
-    Columns are reflected on both sides; a row is added where the image ends (``top``, ``bottom``), and there only.
-    """
-    height, (_, width, channels) = sum(map(len, pieces)), pieces[0].shape
-    out = pieces[0].new_empty(height + top + bottom, width + 2, channels)
-    at = int(top)
-    for piece in pieces:
-        inner = out[at : at + len(piece), 1:-1]
-        torch.ops.aten.silu.out(piece, out=inner) if silu else inner.copy_(piece)
-        at += len(piece)
-    inside = out[:, 1:-1]
-    if top:
-        inside[0] = inside[2 if height > 1 else 1]
-    if bottom:
-        inside[-1] = inside[-3 if height > 1 else -2]
-    out[:, 0] = out[:, 2 if width > 1 else 1]
-    out[:, -1] = out[:, -3 if width > 1 else -2]
-    return out
+
+class _Direct:
+    """A 3x3 convolution by its definition."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, stride: list[int], packed: bool) -> None:
+        self.options = ([0, 0], stride, [1, 1], 1)
+        self.weight = _OPS._reorder_convolution_weight(weight, *self.options) if packed else weight
+        self.bias = bias
+
+    def __call__(self, x: Tensor, out: Tensor, silu: bool = False, add: bool = False) -> None:
+        """(h + 2, w + 2, C) to ``out`` (h, w, C'), half of that with stride 2; then SiLU, or added to ``out``."""
+        options = (self.weight, self.bias, *self.options)
+        if add:
+            made = _OPS._convolution_pointwise.binary(_nchw(x), _nchw(out), *options, "add", 1.0, None, [], None)
+        else:
+            made = _OPS._convolution_pointwise(_nchw(x), *options, "swish" if silu else "none", [], "")
+        out.copy_(made[0].permute(1, 2, 0).reshape(out.shape))
 
 
 class _Conv:
-    """A 3x3 convolution; on a whole image by calling it, on what has a frame by ``framed``."""
+    """A 3x3 convolution of a whole image."""
 
-    def __init__(self, conv: Conv3, make: _Maker, rows: Tensor | None = None) -> None:
-        weight, bias = make.cast(conv.weight), make.cast(conv.bias)
-        self.stride = list(conv.stride)
-        weight, self.bias = (weight, bias) if rows is None else (weight[rows], bias[rows])
-        options = (self.stride, [1, 1], 1)
-        self.weight = _OPS._reorder_convolution_weight(weight, [0, 0], *options) if make.packed else weight
+    def __init__(self, conv: Conv3, make: _Maker) -> None:
+        self.conv, self.stride, self.out = _convolution(conv, make), conv.stride[0], conv.out_channels
 
-    def framed(self, x: Tensor, silu: bool = False, add: Tensor | None = None) -> Tensor:
-        """(h + 2, w + 2, C) -> (h, w, C') (half of that with stride 2), then SiLU or the sum with ``add``."""
-        options = (self.weight, self.bias, [0, 0], self.stride, [1, 1], 1)
-        if add is not None:
-            out = _OPS._convolution_pointwise.binary(_nchw(x), _nchw(add), *options, "add", 1.0, None, [], None)
-        else:
-            out = _OPS._convolution_pointwise(_nchw(x), *options, "swish" if silu else "none", [], "")
-        return out[0].permute(1, 2, 0).contiguous()
-
-    def __call__(self, x: Tensor, silu: bool = False, add: Tensor | None = None) -> Tensor:
-        """With SiLU before, if asked, and the sum with ``add`` after it."""
-        return self.framed(_frame([x], True, True, silu), add=add)
-
-
-def _nchw(x: Tensor) -> Tensor:
-    return x.permute(2, 0, 1)[None]
+    def __call__(self, x: Tensor) -> Tensor:
+        (height, width, _), s = x.shape, self.stride
+        out = x.new_empty(-(-height // s), -(-width // s), self.out)
+        for a, b in strips.spans(len(out), s * out[0].numel()):
+            self.conv(around(x, s * a, min(s * b, height)), out[a:b])
+        return out
 
 
 class _Residual:
     """A residual block; it overwrites its input."""
 
     def __init__(self, block: Residual, make: _Maker) -> None:
-        self.first, self.second = _Conv(block._branch[1], make), _Conv(block._branch[3], make)
+        self.first, self.second = _convolution(block._branch[1], make), _convolution(block._branch[3], make)
 
     def __call__(self, x: Tensor) -> Tensor:
-        height, above = len(x), x[:0]
-        for a, b in _strips(*x.shape[:2]):
-            top, bottom = a == 0, b == height
-            before, after = above, x[a : min(b + 2, height)]  # the rows as they were
-            hidden = self.first.framed(_frame([before, after], top, b + 1 >= height, silu=True), silu=True)
-            above = x[max(b - 2, 0) : b].clone() if not bottom else above
-            frame = _frame([hidden], top, bottom, silu=False)
-            x[a:b] = self.second.framed(frame, add=x[a:b])
+        def hidden(p: int, q: int, rows: Tensor) -> None:
+            self.first(around(x, p, q, silu=True), rows, silu=True)
+
+        add_last(x, hidden, self.second)
         return x
 
 
@@ -198,34 +191,40 @@ class _Down:
     """Half the sides."""
 
     def __init__(self, block: ResidualDown, make: _Maker) -> None:
-        self.first, self.second = _Conv(block._branch[1], make), _Conv(block._branch[3], make)
-        self.skip, self.normalise = _Conv(block._skip, make), _Normalise(block._branch[2], make)
+        self.first, self.last = _convolution(block._branch[1], make), _convolution(block._branch[3], make)
+        self.skip, self.normalise = _convolution(block._skip, make), _Normalise(block._branch[2], make)
 
     def __call__(self, x: Tensor) -> Tensor:
-        branch, skip = [], []
-        for a, b in _strips(*x.shape[:2]):
-            rows = [x[max(a - 1, 0) : b + 1 if b % 2 else b]]
-            last = b == len(x) and len(x) % 2 == 1
-            branch.append(self.normalise(self.first.framed(_frame(rows, a == 0, last, silu=True))))
-            skip.append(self.skip.framed(_frame(rows, a == 0, last, silu=False)))
-        return self.second(torch.cat(branch), add=torch.cat(skip))
+        height, width, channels = x.shape
+        out = x.new_empty(-(-height // 2), -(-width // 2), channels)
+
+        def hidden(p: int, q: int, rows: Tensor) -> None:
+            frame = around(x, 2 * p, min(2 * q, height))
+            self.skip(frame, out[p:q])
+            self.first(F.silu(frame, inplace=True), rows)
+            self.normalise(rows)
+
+        add_last(out, hidden, self.last, stride=2)
+        return out
 
 
 class _Up:
-    """Twice the sides, in strips of the larger rows."""
+    """Twice the sides."""
 
     def __init__(self, block: ResidualUp, make: _Maker) -> None:
-        self.branch, self.skip = _Shuffle(block._branch[1], make), _Shuffle(block._skip, make)
-        self.normalise, self.last = _Normalise(block._branch[2], make), _Conv(block._branch[3], make)
+        self.first, self.skip = _Shuffle(block._branch[1], make), _Shuffle(block._skip, make)
+        self.normalise, self.last = _Normalise(block._branch[2], make), _convolution(block._branch[3], make)
 
     def __call__(self, x: Tensor) -> Tensor:
-        (height, width, _), out = x.shape, self.skip(x)
-        for a, b in _strips(2 * height, 2 * width):
-            low, high = max(a // 2 - 1, 0), min(b // 2 + 1, height)  # rows of x whose pixels the strip sees
-            wide = self.normalise(self.branch(x, low, high, silu=True))
-            seen = wide[max(a - 1, 0) - 2 * low : min(b + 1, 2 * height) - 2 * low]
-            frame = _frame([seen], a == 0, b == 2 * height, silu=False)
-            out[a:b] = self.last.framed(frame, add=out[a:b])
+        out = x.new_empty(2 * len(x), 2 * x.shape[1], self.skip.out)
+
+        def hidden(p: int, q: int, rows: Tensor) -> None:
+            frame = around(x, p // 2, q // 2)
+            self.skip.framed(frame, out[p:q])
+            self.first.framed(F.silu(frame, inplace=True), rows)
+            self.normalise(rows)
+
+        add_last(out, hidden, self.last)
         return out
 
 
@@ -234,35 +233,41 @@ class _Shuffle:
 
     def __init__(self, block: nn.Sequential, make: _Maker) -> None:
         self.out = block[0].out_channels // 4
-        self.conv = _Conv(block[0], make, torch.arange(4 * self.out).view(self.out, 4).T.reshape(-1))
+        self.conv = _convolution(block[0], make, torch.arange(4 * self.out).view(self.out, 4).T.reshape(-1))
 
-    def __call__(self, x: Tensor, low: int = 0, high: int | None = None, silu: bool = False) -> Tensor:
-        """The pixels below rows low to high of x."""
-        high = len(x) if high is None else high
-        width, out = x.shape[1], x.new_empty(2 * (high - low), 2 * x.shape[1], self.out)
-        shuffled = out.view(high - low, 2, width, 2, self.out)
-        for start, stop in _strips(high - low, 2 * width):
-            a, b = low + start, low + stop
-            frame = _frame([x[max(a - 1, 0) : b + 1]], a == 0, b == len(x), silu)
-            pixels = self.conv.framed(frame).view(b - a, width, 2, 2, self.out)
-            shuffled[start:stop] = pixels.transpose(1, 2)
+    def __call__(self, x: Tensor) -> Tensor:
+        out = x.new_empty(2 * len(x), 2 * x.shape[1], self.out)
+        for a, b in strips.spans(len(x), x[0].numel()):
+            self.framed(around(x, a, b), out[2 * a : 2 * b])
         return out
+
+    def framed(self, x: Tensor, out: Tensor) -> None:
+        """(h + 2, w + 2, C) to ``out`` (2 h, 2 w, C') with any strides."""
+        height, width, _ = out.shape
+        self.conv(x, out.view(height // 2, 2, width // 2, 2, self.out).transpose(1, 2))
+
+
+class _Product:
+    """A matrix product of the pixels (n, C) -> (n, C')."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, make: _Maker) -> None:
+        self.weight = _OPS._reorder_linear_weight(make.cast(weight).contiguous(), strips.STRIP // len(weight))
+        self.bias = make.cast(bias)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        made: Tensor = _OPS._linear_pointwise(rows, self.weight, self.bias, "none", [], "")
+        return made
 
 
 class _Normalise:
-    """GDN or its inverse; it overwrites its input."""
+    """GDN or its inverse; it overwrites its input, (h, w, C) with any strides."""
 
     def __init__(self, block: GDN, make: _Maker) -> None:
-        gamma, beta = block.matrix()
-        self.gamma = _OPS._reorder_linear_weight(make.cast(gamma).contiguous(), STRIP)
-        self.beta, self.inverse = make.cast(beta), block.inverse
+        self.product, self.inverse = _Product(*block.matrix(), make), block.inverse
 
-    def __call__(self, x: Tensor) -> Tensor:
-        rows = x.view(-1, x.shape[-1])
-        for part in rows.split(STRIP):
-            norm = _OPS._linear_pointwise(part * part, self.gamma, self.beta, "none", [], "")
-            part.mul_(norm.sqrt_() if self.inverse else norm.rsqrt_())
-        return x
+    def __call__(self, x: Tensor) -> None:
+        norm = self.product((x * x).view(-1, x.shape[-1])).view(x.shape)
+        x.mul_(norm.sqrt_() if self.inverse else norm.rsqrt_())
 
 
 class _Attention:
@@ -271,13 +276,14 @@ class _Attention:
     def __init__(self, block: Attention, make: _Maker) -> None:
         *side, last = block._sideBranch
         self.main, self.side = _Chain(map(make, block._mainBranch)), _Chain(map(make, side))
-        self.weight, self.bias = make.cast(last.weight).flatten(1), make.cast(last.bias)
+        self.mask = _Product(last.weight.flatten(1), last.bias, make)
 
     def __call__(self, x: Tensor) -> Tensor:
         main, side = self.main(x.clone()), self.side(x.clone())
-        for whole, part, mask in zip(x.view(-1, x.shape[-1]).split(STRIP), main.view(-1, x.shape[-1]).split(STRIP),
-                                     side.view(-1, x.shape[-1]).split(STRIP), strict=True):  # fmt: skip
-            whole.addcmul_(part, torch.sigmoid(F.linear(mask, self.weight, self.bias)))
+        pixels = strips.STRIP // x.shape[-1]
+        flat = (rows.view(-1, x.shape[-1]).split(pixels) for rows in (x, main, side))
+        for whole, part, mask in zip(*flat, strict=True):
+            whole.addcmul_(part, self.mask(mask).sigmoid_())
         return x
 
 

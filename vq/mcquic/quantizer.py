@@ -17,21 +17,12 @@ from torch import Tensor, nn
 
 from core import parallel
 from vq.mcquic.blocks import Attention, Conv3, LowerBound, Residual, ResidualDown, ResidualUp
+from vq.search import nearest
 
 ROWS = 256  # vectors compared with a codebook at once: the products stay in the cache, and memory is bounded
 DECAY = 0.9  # of the moving average of code frequencies
 DEAD = 1e-6  # a code used less often than this is dead
 JITTER = 0.05  # of a revived codeword, in standard deviations of the codebook's entries
-
-
-def nearest(vectors: Tensor, codebook: Tensor) -> Tensor:
-    """Indices (n,) of the codewords (K, d) with the least squared distance to vectors (n, d); the first of equal ones.
-
-    The vector's own norm does not matter, so that argmax(x c - |c|^2 / 2) over a few rows at a time suffices.
-    """
-    table, half = codebook.T.contiguous(), codebook.square().sum(1) / 2
-    found = [torch.addmm(half, part, table, beta=-1).argmax(1) for part in vectors.split(ROWS)]
-    return torch.cat(found) if found else torch.zeros(0, dtype=torch.long, device=vectors.device)
 
 
 class _Sample(torch.autograd.Function):
