@@ -7,7 +7,19 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from benchmarks.figures import RATE, Axis, Figure, Series, metric_axis, plain, slug, styles
+from benchmarks.figures import (
+    RATE,
+    UNCOMPRESSED,
+    Axis,
+    Figure,
+    Part,
+    Series,
+    metric_axis,
+    of_part,
+    plain,
+    slug,
+    styles,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,6 +28,7 @@ if TYPE_CHECKING:
     from benchmarks.curves import Curve
 
 DOTS = 100  # images of a curve in a figure of single images
+NARROW = 20.0  # times; seconds that differ less are on a linear axis: labels of a logarithmic one would touch
 SPEEDS = {"encode_s": "encoding", "decode_s": "decoding"}
 
 
@@ -40,10 +53,12 @@ def speed_figure(
             dot = ((seconds,), (percent,), "measured", style[f"measured:{curve.label}"])
             series.append(Series(curve.label, *dot, reference=curve.reference))
     title = curves[0].title if curves else name
+    known = [s.x[0] for s in series]
+    wide = bool(known) and max(known) >= NARROW * min(known)
     return Figure(
         f"speed_{slug(name)}_{metric}_{SPEEDS[column]}",
         f"{title}: {SPEEDS[column]} time and BD-rate against {anchor}",
-        Axis(column, f"{SPEEDS[column]} time of an image", "s", log=True),
+        Axis(column, f"{SPEEDS[column]} time of an image", "s", log=wide),
         Axis("rate_percent", f"BD-rate against {anchor} at equal {metric_axis(metric).label}", "%"),
         tuple(series),
         kind="scatter",
@@ -59,16 +74,19 @@ def mean_seconds(curve: Curve, column: str) -> float | None:
     return statistics.fmean(known) if known else None
 
 
-def images_figure(curves: Sequence[Curve], metric: str, name: str) -> Figure:
+def images_figure(curves: Sequence[Curve], metric: str, name: str, part: Part | None = None) -> Figure:
     """Every image of a data set as a dot, each measured curve at the point whose mean rate is nearest to a common one.
 
-    The common rate is the median of the curves' middle points, so that most curves have a point near it.
+    The common rate is the median of the curves' middle points, so that most curves have a point near it. Curves beyond
+    uncompressed images would hide all others and are named in the notes. ``part``: as in ``rd_figure``.
     """
     style, series = styles(curves), []
     usable = [c for c in curves if c.images is not None and not c.lossless and metric in c.images]
     middles = [float(c.points["bpp"].iloc[(len(c.points) - 1) // 2]) for c in usable]
     wanted, most = (statistics.median(middles) if middles else math.nan), 0
-    for curve in usable:
+    mine = [c for c in usable if part is None or c.label in part.labels]
+    far = [c.label for c in mine if min(c.points["bpp"].tolist()) > UNCOMPRESSED]
+    for curve in (c for c in mine if c.label not in far or len(far) == len(mine)):
         rates = [abs(math.log(max(r, 1e-9) / wanted)) for r in curve.points["bpp"].tolist()]
         place = rates.index(min(rates))
         point, key = curve.points["point"].iloc[place], curve.cells[place]
@@ -85,16 +103,19 @@ def images_figure(curves: Sequence[Curve], metric: str, name: str) -> Figure:
             label = curve.label if plain(point) is None else f"{curve.label} at {plain(point)}"
             facts = ("measured", style[f"measured:{curve.label}"], images, (key,) * len(x))
             series.append(Series(label, x, y, *facts, reference=curve.reference))
+    notes = [f"the first {DOTS} of {most} images"] if most > DOTS else []
+    notes += [f"beyond the figure: {', '.join(far)}"] if 0 < len(far) < len(mine) else []
     title = curves[0].title if curves else name
-    return Figure(
+    figure = Figure(
         f"images_{slug(name)}_{metric}",
         f"{title}: every image at about {wanted:.2f} bpp",
         RATE,
         metric_axis(metric),
         tuple(series),
         kind="scatter",
-        notes=(f"the first {DOTS} of {most} images",) if most > DOTS else (),
+        notes=tuple(notes),
     )
+    return figure if part is None else of_part(figure, part)
 
 
 def lossless_figures(frame: pd.DataFrame) -> list[Figure]:

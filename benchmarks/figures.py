@@ -10,7 +10,7 @@ import math
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -162,12 +162,25 @@ def styles(curves: Iterable[Curve]) -> dict[str, int]:
     return {label: i for i, label in enumerate(dict.fromkeys(_identity(c) for c in ordered))}
 
 
+@dataclass(frozen=True)
+class Part:
+    """Some of the curves of a figure that has too many: what they are called, and their labels."""
+
+    name: str
+    labels: frozenset[str]
+
+
 def rd_figure(
-    curves: Sequence[Curve], metric: str = "psnr", dataset: str | None = None, name: str | None = None
+    curves: Sequence[Curve],
+    metric: str = "psnr",
+    dataset: str | None = None,
+    name: str | None = None,
+    part: Part | None = None,
 ) -> Figure:
     """Rate-distortion figure of the curves of one data set (all must be of one when ``dataset`` is None).
 
-    ``name`` replaces the data set in the file name.
+    ``name`` replaces the data set in the file name. A figure of a ``part`` of the curves has its name in file name and
+    title; its curves look as in the whole figure.
 
     Lossless curves and points without a finite rate and metric are left out; a measured curve without any point left
     is named in the notes. Raises ValueError for curves of several data sets.
@@ -176,9 +189,16 @@ def rd_figure(
     if len(names := {c.dataset for c in shown}) > 1:
         raise ValueError(f"one figure shows one data set, not {', '.join(sorted(names))}")
     style = styles(curves)
-    series = [_series(c, c.points, c.cells, metric, style[_identity(c)]) for c in shown]
+    mine = [c for c in shown if part is None or c.label in part.labels]
+    series = [_series(c, c.points, c.cells, metric, style[_identity(c)]) for c in mine]
     known = dataset or (shown[0].dataset if shown else "empty")
-    return _line_figure(f"rd_{slug(name or known)}_{metric}", _title(shown, known), metric, series)
+    figure = _line_figure(f"rd_{slug(name or known)}_{metric}", _title(shown, known), metric, series)
+    return figure if part is None else of_part(figure, part)
+
+
+def of_part(figure: Figure, part: Part) -> Figure:
+    """The figure under the name and title of a part."""
+    return replace(figure, name=f"{figure.name}_{slug(part.name)}", title=f"{figure.title}: {part.name}")
 
 
 def image_figure(curves: Sequence[Curve], image: str, metric: str = "psnr") -> Figure:
@@ -204,6 +224,11 @@ def training_figure(log: pd.DataFrame, title: str) -> Figure:
     return Figure("training", title, Axis("step", "step"), Axis("psnr", "PSNR", "dB"), (series,))
 
 
+def bd_name(dataset: str, metric: str, anchor: str) -> str:
+    """The file stem of a figure or table of BD-rates."""
+    return f"bd_{slug(dataset)}_{metric}_{slug(anchor)}"
+
+
 def bd_figure(results: Mapping[str, BDResult], anchor: str, metric: str, dataset: str, title: str) -> Figure:
     """Bar figure of BD-rates against ``anchor``, best first, with bootstrap intervals where there are any.
 
@@ -225,7 +250,7 @@ def bd_figure(results: Mapping[str, BDResult], anchor: str, metric: str, dataset
     axis = metric_axis(metric)
     lost = sorted(set(results) - set(found))
     return Figure(
-        name=f"bd_{slug(dataset)}_{metric}_{slug(anchor)}",
+        name=bd_name(dataset, metric, anchor),
         title=f"{title}: rate against {anchor} at equal {axis.label}",
         x=Axis("rate_percent", "BD-rate, left is better", "%"),
         y=Axis("test", "curve"),

@@ -2,7 +2,8 @@
 
     python benchmarks/report.py
     python benchmarks/report.py with results=/scratch/results
-    python benchmarks/report.py with published=vtm18,qarv-paper
+    python benchmarks/report.py with published=vtm18,qarv-paper processes=1
+    python benchmarks/report.py with figures=False                          # in a third of the time: page and tables
 
 ``published`` names the published curves that stand beside the measured ones in the figures on paper; on the page the
 others can be ticked. The same results give the same bytes. ``<results>/report_files.json`` lists what was written;
@@ -17,9 +18,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks import arguments, comparisons, figures, paper, tables, web, written
+from benchmarks import arguments, comparisons, figures, stored_figures, tables, web, written
 from benchmarks import curves as rd
+from benchmarks.bd import BDResult
 from benchmarks.curves import Curve
+from benchmarks.drawing import processors, render_all
 from benchmarks.metrics import METRICS
 from benchmarks.pairs import METHOD, RESAMPLES, all_pairs
 from benchmarks.store import CellResult, Store
@@ -31,14 +34,22 @@ SUBSET_NOTE = "Published curves are of whole data sets, so none stands beside a 
 BD_NOTE = (
     f"{METHOD.upper()} of log rate over the common range; 95 % intervals from {RESAMPLES} resamples of the images."
 )
-DEFAULTS = {"results": "results", "published": ",".join(PUBLISHED)}
+CROWDED = 16  # measured curves beyond which a figure on paper is drawn in parts
+LATTICES = ("lattice_", "llvq_")
+DEFAULTS = {"results": "results", "published": ",".join(PUBLISHED), "processes": "", "figures": "True"}
 
 
-def build_report(results: Path | str = Path("results"), published: Sequence[str] = PUBLISHED) -> list[Path]:
+def build_report(
+    results: Path | str = Path("results"),
+    published: Sequence[str] = PUBLISHED,
+    processes: int = 1,
+    draw: bool = True,
+) -> list[Path]:
     """Make figures, tables, curves and the page from a results folder; returns the files written, the page last.
 
     ``published`` are labels of published curves drawn on paper; labels that a data set does not have are passed over.
-    Raises StoreError when files cannot be written.
+    ``processes`` draw the figures that are not there; without ``draw`` those on paper stay as they are, and nothing is
+    removed. Raises StoreError when files cannot be written.
     """
     store = Store(results)
     cells = store.cells()
@@ -46,13 +57,19 @@ def build_report(results: Path | str = Path("results"), published: Sequence[str]
     metrics = drawn_metrics()
     lossless = tables.lossless_table(store)
     paths = rd.export([c for g in groups for c in g.curves], store.root / "curves")
-    paths += [p for g in groups for p in _group_files(g, metrics, published, store.root)]
+    paths += [p for g in groups for p in _group_tables(g, metrics, published, store.root)]
+    drawn = [f for g in groups for f in _group_figures(g, metrics, published)]
     if len(lossless):
         caption = "Lossless methods: bits per dimension (mean over images)."
         paths += tables.to_files(lossless, store.root / "tables" / "lossless", caption)
-        paths += [p for f in comparisons.lossless_figures(lossless) for p in paper.render(f, store.root / "figures")]
-    written.replace(store.root / "report_files.json", paths, store.root)
-    return [*paths, build_page(store, cells, groups, lossless, published, {p.stem for p in paths})]
+        drawn += comparisons.lossless_figures(lossless)
+    own = {path.stem for path in paths} | {figure.name for figure in drawn}  # the page has these from the curves
+    if draw:
+        paths += render_all(drawn, store.root / "figures", processes)
+        paths += render_all(stored_figures.codebook_size_figures(store.root), store.root / "figures")
+        paths += stored_figures.picture_figures(store.root)
+        written.replace(store.root / "report_files.json", paths, store.root)
+    return [*paths, build_page(store, cells, groups, lossless, published, own)]
 
 
 def build_page(
@@ -111,21 +128,64 @@ def first_anchor(names: Sequence[str]) -> str:
     return next((a for a in (*ANCHORS, *names) if a in names), "")
 
 
-def _group_files(group: web.Group, metrics: Sequence[str], published: Sequence[str], root: Path) -> list[Path]:
-    """Figures and tables of one data set: measured curves and the chosen published ones."""
-    chosen = [c for c in group.curves if c.source == "measured" or c.label in published]
+def _chosen(group: web.Group, published: Sequence[str]) -> list[Curve]:
+    """The curves on paper: measured ones and the chosen published ones."""
+    return [c for c in group.curves if c.source == "measured" or c.label in published]
+
+
+def _group_figures(group: web.Group, metrics: Sequence[str], published: Sequence[str]) -> list[figures.Figure]:
+    """Figures of one data set."""
+    chosen, drawn = _chosen(group, published), []
     lossy = [c for c in chosen if not c.lossless]
-    table = tables.rd_table(lossy)
-    paths = tables.to_files(table, root / "tables" / f"rd_{group.name}", f"{group.title}: all points.") if lossy else []
     for metric in metrics:
-        drawn = [figures.rd_figure(chosen, metric, name=group.name)]
+        pairs = group.bd[metric]
+        if found := _against_anchor(group, lossy, pairs):
+            results = {c.label: result for c, result in found}
+            drawn.append(figures.bd_figure(results, pairs.anchor, metric, group.name, group.title))
+        drawn += [figures.rd_figure(chosen, metric, name=group.name, part=part) for part in parts(lossy)]
         if metric == metrics[0]:
             drawn += _beside(group, lossy, metric)
+    return drawn
+
+
+def parts(curves: Sequence[Curve]) -> list[figures.Part | None]:
+    """How a figure of curves is divided on paper: not at all (None), or where it would be crowded by kinds of methods.
+
+    Lattices are one part, methods with other parameters than their defaults another; published curves join the rest.
+    """
+    measured = [c for c in curves if c.source == "measured"]
+    if len(measured) <= CROWDED:
+        return [None]
+    lattices = [c for c in measured if c.method.startswith(LATTICES)]
+    changed = [c for c in measured if c not in lattices and c.label.startswith(f"{c.method}(")]
+    rest = [c for c in curves if c not in lattices and c not in changed]
+    named = (("lattices", lattices), ("other settings", changed), ("default settings", rest))
+    found = [figures.Part(name, frozenset(c.label for c in mine)) for name, mine in named if mine]
+    return [*found] if len(found) > 1 else [None]
+
+
+def _group_tables(group: web.Group, metrics: Sequence[str], published: Sequence[str], root: Path) -> list[Path]:
+    """Tables of one data set."""
+    lossy = [c for c in _chosen(group, published) if not c.lossless]
+    caption = f"{group.title}: all points."
+    paths = tables.to_files(tables.rd_table(lossy), root / "tables" / f"rd_{group.name}", caption) if lossy else []
+    for metric in metrics:
         pairs = group.bd[metric]
-        if pairs.anchor:
-            paths += _bd_files(group, lossy, metric, pairs, root)
-        paths += [path for figure in drawn for path in paper.render(figure, root / "figures")]
+        if found := _against_anchor(group, lossy, pairs):
+            axis = figures.metric_axis(metric)
+            caption = f"{group.title}: BD-rate against {pairs.anchor} at equal {axis.label}. {BD_NOTE}"
+            stem = root / "tables" / figures.bd_name(group.name, metric, pairs.anchor)
+            paths += tables.to_files(tables.bd_frame(found, metric), stem, caption)
     return paths
+
+
+def _against_anchor(group: web.Group, curves: Sequence[Curve], pairs: web.Pairs) -> list[tuple[Curve, BDResult]]:
+    """Each curve that has a BD-rate against the anchor shown first, with it; none where there is no anchor."""
+    if not pairs.anchor:
+        return []
+    anchor = rd.find(group.curves, pairs.anchor)
+    tests = [c for c in curves if c is not anchor and c.label in pairs.names]
+    return [(c, pairs.results[anchor.label, c.label]) for c in tests]
 
 
 def _beside(group: web.Group, curves: Sequence[Curve], metric: str) -> list[figures.Figure]:
@@ -135,27 +195,21 @@ def _beside(group: web.Group, curves: Sequence[Curve], metric: str) -> list[figu
         comparisons.speed_figure(curves, pairs.results, pairs.anchor, metric, column, group.name)
         for column in (comparisons.SPEEDS if pairs.anchor else ())
     ]
-    return [comparisons.images_figure(curves, metric, group.name), *speed]
-
-
-def _bd_files(group: web.Group, curves: Sequence[Curve], metric: str, pairs: web.Pairs, root: Path) -> list[Path]:
-    anchor = rd.find(group.curves, pairs.anchor)
-    tests = [c for c in curves if c is not anchor and c.label in pairs.names]
-    if not tests:
-        return []
-    found = {c.label: pairs.results[anchor.label, c.label] for c in tests}
-    figure = figures.bd_figure(found, anchor.label, metric, group.name, group.title)
-    axis = figures.metric_axis(metric)
-    caption = f"{group.title}: BD-rate against {anchor.label} at equal {axis.label}. {BD_NOTE}"
-    frame = tables.bd_frame([(c, found[c.label]) for c in tests], metric)
-    return paper.render(figure, root / "figures") + tables.to_files(frame, root / "tables" / figure.name, caption)
+    images = [comparisons.images_figure(curves, metric, group.name, part) for part in parts(curves)]
+    return [*images, *speed]
 
 
 def report(options: dict[str, str]) -> None:
     """Build the report of a results folder and say where it is."""
     if not Path(options["results"]).is_dir():
         raise TesseraError(f"there is no results folder {options['results']}: measure something first.")
-    paths = build_report(Path(options["results"]), options["published"].split(","))
+    chosen = options["processes"] or str(processors())
+    if not chosen.isdigit() or int(chosen) < 1:
+        raise TesseraError(f"processes={chosen} must be a whole number of at least 1.")
+    if options["figures"] not in ("True", "False"):
+        raise TesseraError(f"figures={options['figures']} must be True or False.")
+    draw = options["figures"] == "True"
+    paths = build_report(Path(options["results"]), options["published"].split(","), int(chosen), draw)
     print(f"{len(paths)} files from {options['results']}; open {paths[-1]}")
 
 

@@ -21,7 +21,13 @@ from benchmarks.figures import as_data, plain, slug
 from benchmarks.store import CellResult
 
 log = logging.getLogger("tessera.report")
-SECTIONS = {"toy": ("toy_", "lattice_gap"), "overhead": ("rec_",), "speed": ("speed_",), "codebook": ("codebook_",)}
+SECTIONS = {
+    "toy": ("toy_", "lattice_gap"),
+    "overhead": ("rec_",),
+    "speed": ("speed_",),
+    "codebook": ("codebook_",),
+    "pictures": ("pictures_",),
+}
 REST = "other"
 
 

@@ -33,6 +33,7 @@ LATTICES = {
     "llvq_sparse": ("codes", "512", "4294967296"),
     **{f"llvq_{name}": ("",) for name in ("dense", "vq", "vq_ema")},
 }
+UNSHIPPED = ("lattice_d4-0.1", "lattice_d4-1.0", "lattice_leech-0.1", "lattice_leech-1.0")  # measured where trained
 TOY = (
     ("banana", "source=banana"),
     ("laplace", "source=laplace"),
@@ -47,6 +48,11 @@ TOY = (
 )
 LAMBDAS = {"qres34m": (16, 32, 64, 128, 256, 512, 1024, 2048), "qres17m": (1, 2, 4, 8, 16, 32, 64, 1024)}
 BETAS = (0.001, 0.003, 0.01, 0.03, 0.05)
+BLOCKS = {  # the largest blocks of latents of rvae_small that each coder takes; grs takes none
+    "beam_search": 2048, "irec_importance": 2048, "irec_rejection": 64, "argmax": 8, "mrc": 8, "sp_orc": 8, "orc": 4,
+    "sp_pfr": 4, "pfr": 2, "gprs": 1, "gprs_sample": 1, "gprs_dyadic": 1, "as_star": 1, "ad_star": 1, "dad_star": 1,
+    "grcs": 1, "grcd": 1, "plain_rejection": 1,
+}  # fmt: skip
 DAY, WEEK = 24 * 60, 7 * 24 * 60  # minutes
 RD, LOSSLESS_TABLE = "python benchmarks/rd_curve.py with", "python benchmarks/lossless_table.py with"
 USAGE, SPEED = "python benchmarks/codebook_usage.py with", "python benchmarks/speed.py with"
@@ -65,12 +71,14 @@ def _curve(system: str, method: str, dataset: str, more: str = "", name: str = "
                 minutes)  # fmt: skip
 
 
-def _lossless(system: str, method: str, dataset: str, more: str = "", after: Sequence[str] = ()) -> Task:
+def _lossless(
+    system: str, method: str, dataset: str, more: str = "", after: Sequence[str] = (), name: str = ""
+) -> Task:
     jobs = ("paper", system, *(["quick"] if dataset == "sample" else []))
-    command = f"{LOSSLESS_TABLE} methods={method} dataset={dataset}{' ' if more else ''}{more}"
-    return Task(
-        f"{method}-{dataset}-lossless", "evaluate", "cells", command, jobs, (), _after(dataset, *after), (), 240
-    )
+    chosen = "method" if "params." in more else "methods"
+    command = f"{LOSSLESS_TABLE} {chosen}={method} dataset={dataset}{' ' if more else ''}{more}"
+    name = name or f"{method}-{dataset}-lossless"
+    return Task(name, "evaluate", "cells", command, jobs, (), _after(dataset, *after), (), DAY)
 
 
 def _train(system: str, name: str, command: str, data: str, folders: Sequence[str], after: Sequence[str] = (),
@@ -136,8 +144,13 @@ def _qres() -> Iterator[Task]:
     large = "qres34m,qres17m,qres34m_lossless"
     yield _made("qres", "speed-qres", f"{SPEED} methods={large} weights=fresh",
                 [f"tables/speed_{large.replace(',', '_')}.csv"])  # fmt: skip
-    yield _made("qres", "cross_decode-qres3m_vr", "python benchmarks/cross_decode.py with method=qres3m_vr",
-                ["tables/cross_decode_qres3m_vr.csv"], "kodak", ours)  # fmt: skip
+    cross = "python benchmarks/cross_decode.py with method=qres3m_vr"
+    yield _made("qres", "cross_decode-qres3m_vr", cross, ["tables/cross_decode_qres3m_vr.csv"], "kodak", ours)
+    yield _made("qres", "cross_decode-qres3m_vr-whole", f"{cross} limit=24 crop=0",
+                ["tables/cross_decode_qres3m_vr_whole.csv"], "kodak", ours)  # fmt: skip
+    kinds = ("samples", "progressive", "interpolation", "inpainting")
+    yield _made("qres", "pictures-qres3m_vr", "python -m qres pictures with method=qres3m_vr",
+                [f"qres_pictures/{kind}-*.json" for kind in kinds], after=ours)  # fmt: skip
     yield _made("qres", "sizes-qres3m_vr", "python -m qres sizes with method=qres3m_vr dataset=kodak",
                 ["tables/official_sizes_qres3m_vr.csv"], "kodak", ours)  # fmt: skip
     yield _made("qres", "fuzz-qres3m_vr", "python benchmarks/fuzz.py with method=qres3m_vr mutations=100000",
@@ -157,6 +170,9 @@ def _qres_large() -> Iterator[Task]:
                          [f"train-{method}-{lmb}"])  # fmt: skip
     yield _train("qres", "qres34m_lossless", f"{base} method=qres34m_lossless folder=runs/qres34m_lossless",
                  "folder:coco/train2017", ("runs/qres34m_lossless",), minutes=2 * WEEK)  # fmt: skip
+    for dataset in ("kodak", "cifar10", "imagenet32"):
+        yield _lossless("qres", "qres34m_lossless", dataset, "weights=runs/qres34m_lossless",
+                        ["train-qres34m_lossless"], f"qres34m_lossless-ours-{dataset}-lossless")  # fmt: skip
 
 
 def _mcquic() -> Iterator[Task]:
@@ -188,6 +204,8 @@ def _mcquic() -> Iterator[Task]:
         yield _train("mcquic", f"mcquic-{m}", "python -m vq train with paper method=mcquic dataset=lmdb:data/photos "
                      f"params.m={m} device=cuda", "lmdb:data/photos", (f"runs/mcquic-{m}-seed0",),
                      minutes=2 * WEEK)  # fmt: skip
+        yield _curve("mcquic", "mcquic", "kodak", f"points={m} weights=runs/mcquic-{m}-seed0",
+                     f"mcquic-{m}-ours-kodak", [f"train-mcquic-{m}"])  # fmt: skip
     yield _made("mcquic", "speed-mcquic", f"{SPEED} method=mcquic weights=fresh", ["tables/speed_mcquic.csv"])
 
 
@@ -234,6 +252,10 @@ def _lattice() -> Iterator[Task]:
     for method in LATTICES:
         mine = [task.name for task in trained if task.name.startswith(f"train-{method}")]
         yield _curve("llvq", method, "fashion_mnist", "limit=1000", after=mine)
+    for stem in UNSHIPPED:
+        method, _, lmb = stem.partition("-")
+        yield _curve("llvq", method, "fashion_mnist", f"points={lmb} weights=runs/{stem}-seed0 limit=1000",
+                     f"{stem}-ours-fashion_mnist", [f"train-{stem}"])  # fmt: skip
     yield _made("llvq", "usage-llvq", f"{USAGE} experiment=llvq", ["tables/codebook_llvq.csv"],
                 "fashion_mnist", ["data-celeba", "data-ffhq"])  # fmt: skip
     yield _made("llvq", "lattice_gap", "python benchmarks/lattice_gap.py", ["tables/lattice_gap_normal2d.csv"])
@@ -244,6 +266,10 @@ def _lattice() -> Iterator[Task]:
             yield _train("llvq", f"llvq-{quantizer}-{data}", f"python -m lattice train with dataset={data} quantizer="
                          f"{quantizer} reproduce=True device=cuda folder={folder}", f"{data}_train", (folder,),
                          minutes=WEEK)  # fmt: skip
+            method = f"llvq_{quantizer.removesuffix('_lattice').replace('-', '_')}"
+            point = "points=512 " if quantizer == "sparse_lattice" else ""
+            yield _curve("llvq", method, data, f"params.backbone={data} {point}weights={folder}",
+                         f"{method}-ours-{data}", [f"train-llvq-{quantizer}-{data}"])  # fmt: skip
 
 
 def _irec2_small(beta: float) -> Task:
@@ -264,6 +290,9 @@ def _rec() -> Iterator[Task]:
     for dataset in ("cifar10", "imagenet32", "kodak"):
         yield _lossless("rec", "rvae_small", dataset, after=["train-rvae_small"])
         yield _lossless("rec", "rvae", dataset, "weights=runs/rvae", ["train-rvae"])
+    for coder, size in BLOCKS.items():
+        yield _lossless("rec", "rvae_small", "cifar10", f"limit=3 params.coder={coder} params.block_size={size}",
+                        ["train-rvae_small"], f"rvae_small-{coder}-cifar10-lossless")  # fmt: skip
     photos = "folder:data/clic/train"  # the published training set; no split of ours
     for beta in BETAS:
         yield _irec2_small(beta)

@@ -182,11 +182,12 @@ def _data(task: Task, results: str, found: State) -> None:
 
 
 def _report(task: Task, results: str, found: State) -> None:
-    """Whether the page is newer than every cell and everything that draws it."""
+    """Whether the page is newer than every cell and record it shows and everything that draws it."""
     root = Path(results)
     page = root / "report" / "index.html"
     code = (p for p in (ROOT / "benchmarks").rglob("*") if p.suffix in {".py", ".js", ".css", ".html"})
-    sources = [*root.glob("cells/*/cell.json"), *root.glob("images/*"), *code]
+    records = (path for name in ("llvq", "qres_pictures") for path in root.glob(f"{name}/*.json"))
+    sources = [*root.glob("cells/*/cell.json"), *root.glob("images/*"), *records, *code]
     found.wanted = 1
     found.done = int(page.is_file() and all(page.stat().st_mtime > source.stat().st_mtime for source in sources))
 

@@ -12,11 +12,12 @@ python -m qres bits with method=qres3m_vr input=photo.png output=bits.png  # whe
 python -m qres preview with method=qres3m_vr input=part.tsr output=preview.png  # a file that is cut, too
 python -m qres interpolate with method=qres3m_vr input=a.png,b.png output=interpolate.png
 python -m qres inpaint with method=qres3m_vr input=face.png box=0.4,0.4,0.8,0.8 output=inpaint.png
+python -m qres pictures with method=qres3m_vr  # samples, progressive decoding, blends, repairs for the paper's figures
 python -m qres sizes with method=qres3m_vr points=4,16 dataset=kodak  # against files of the official code
 """
 
-from experiments import generate, official_sizes
+from experiments import generate, official_sizes, qres_pictures
 from experiments.family import main
 
 if __name__ == "__main__":
-    main("qres", {"method": "qres3m_vr"}, {**generate.COMMANDS, **official_sizes.COMMANDS})
+    main("qres", {"method": "qres3m_vr"}, {**generate.COMMANDS, **official_sizes.COMMANDS, **qres_pictures.COMMANDS})

@@ -78,6 +78,17 @@ def test_shipped_weights_are_made_by_tasks():
     assert not [folder for folder in shipped if not any(Path(folder).match(pattern) for pattern in patterns)]
 
 
+def test_what_is_trained_is_measured():
+    """Weights that are not shipped are in a folder that an evaluation names, or that another training starts from."""
+    used = {t.options[name] for t in catalogue.TASKS for name in ("weights", "init") if name in t.options}
+    trainings = [task for task in catalogue.TASKS if task.kind == "weights"]
+    shipped = [t.name for t in trainings for o in t.outputs if o.startswith("checkpoints/") and list(ROOT.glob(o))]
+    assert len(shipped) > 40
+    assert not [task.name for task in trainings if task.name not in shipped and not used & set(task.outputs)]
+    lattices = {t.name.removeprefix("train-") for t in trainings if t.name.startswith("train-lattice_")}
+    assert {name for name in lattices if f"train-{name}" not in shipped} == set(catalogue.UNSHIPPED)
+
+
 def test_the_list_needs_the_standard_library_alone():
     code = (
         "import sys, experiments.plan as p; print(sorted({m.partition('.')[0] for m in sys.modules} & set(sys.argv)))"

@@ -335,6 +335,28 @@ def test_images_with_slider_difference_and_numbers(opened: Chromium, results: St
 
 
 @needs_chromium
+def test_a_data_set_without_pictures_leads_to_one_that_has_them(opened: Chromium) -> None:
+    opened.choose("#dataset", "cifar10")
+    assert opened.run("document.querySelectorAll('#stage img').length") == 0
+    assert opened.run("document.querySelector('#missing button').textContent") == "kodak"
+    opened.click("#missing button")
+    assert opened.run("document.getElementById('dataset').selectedOptions[0].text") == "kodak"
+    opened.until("document.querySelectorAll('#stage img').length === 2")
+
+
+@needs_chromium
+def test_no_name_in_the_speed_chart_covers_another(opened: Chromium) -> None:
+    opened.run("document.getElementById('speed-chart').scrollIntoView()")
+    opened.until("document.querySelectorAll('#speed-chart .textpoint text').length > 1")
+    boxes = opened.run(
+        "[...document.querySelectorAll('#speed-chart .textpoint text')].map((t) => t.getBoundingClientRect())"
+        ".map((b) => [b.left, b.top, b.right, b.bottom])"
+    )
+    pairs = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i]]
+    assert all(a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1] for a, b in pairs)
+
+
+@needs_chromium
 def test_the_csv_holds_the_points_of_the_figure(opened: Chromium, page: Path) -> None:
     link = opened.run("document.getElementById('rd-csv').href")
     lines = unquote(link.partition(",")[2]).splitlines()
@@ -373,6 +395,14 @@ def test_it_fits_a_phone_with_enough_contrast(opened: Chromium, page: Path, dark
         for a in ("ink", "soft", "accent", "bad")
     ]
     assert min(ratios) >= 4.5
+    opened.run("document.getElementById('usage-box').scrollIntoView()")
+    opened.until("document.querySelector('#usage-box .xtitle')")  # the longest title of all axes
+    left, right = opened.run(
+        "(() => { const b = document.querySelector('#usage-box .xtitle').getBoundingClientRect();"
+        "const c = document.querySelector('#usage-box .chart').getBoundingClientRect();"
+        "return [b.left - c.left, c.right - b.right]; })()"
+    )
+    assert left >= 0 and right >= 0
 
 
 def _contrast(first: str, second: str) -> float:

@@ -51,6 +51,10 @@ function swatch(series) {
 const identity = (series) => `${series.source}:${series.label}`;
 const legendOf = (series) => series.legend;
 const axisText = (axis) => (axis.unit ? `${axis.label} [${axis.unit}]` : axis.label);
+// Words in lines of at most so many characters, for texts of Plotly.
+const wrapped = (text, most) => text.split(" ").reduce((lines, word) => (lines.length && lines.at(-1).length + word.length < most ? [...lines.slice(0, -1), `${lines.at(-1)} ${word}`] : [...lines, word]), []).map(escapeText).join("<br>");
+// A name that may be broken where its parts end.
+const breakable = (text) => text.split(/(?<=[_(=,/])/).flatMap((part, i) => (i ? [el("wbr"), part] : [part]));
 const shortened = (text, length) => (text.length > length ? `${text.slice(0, length - 1)}…` : text);
 
 function options(select, entries, chosen) {

@@ -88,13 +88,30 @@ function drawSpeed() {
   if (!box.hidden) whenSeen(box, () => drawSpeedChart(box, shown, anchor, column));
 }
 
+// Where the name of each dot has room, dots given as [x, y] in pixels: no name covers another name or dot; null: nowhere.
+function namePlaces(dots, names) {
+  const wide = (name) => 6.3 * name.length, taken = dots.map(([x, y]) => [x - 7, y - 7, x + 7, y + 7]);
+  const free = (box) => taken.every((t) => box[2] < t[0] || t[2] < box[0] || box[3] < t[1] || t[3] < box[1]);
+  return dots.map(([x, y], i) => {
+    const w = wide(names[i]), choices = { "top center": [x - w / 2, y - 22, x + w / 2, y - 8], "bottom center": [x - w / 2, y + 8, x + w / 2, y + 22],
+      "middle right": [x + 9, y - 7, x + 9 + w, y + 7], "middle left": [x - 9 - w, y - 7, x - 9, y + 7] };
+    const place = Object.keys(choices).find((name) => free(choices[name]));
+    if (place) taken.push(choices[place]);
+    return place || null;
+  });
+}
+
 function drawSpeedChart(box, shown, anchor, column) {
   const figure = { kind: "scatter", window: null, x: { label: `${column === "encode_s" ? "encoding" : "decoding"} time of an image`, unit: "s", log: true }, y: { label: `BD-rate against ${shortened(anchor, 24)}`, unit: "%" } };
   const named = shown.length <= 16 && window.innerWidth > 600;
+  const xs = shown.map((s) => Math.log10(s[column])), ys = shown.map((s) => s.percent), names = shown.map((s) => shortened(s.label, 26));
+  const pixels = (values, length) => { const low = Math.min(...values), range = Math.max(...values) - low || 1; return values.map((v) => ((v - low) / range) * length); };
+  const across = pixels(xs, 0.88 * (box.clientWidth - 76)), down = pixels(ys.map((y) => -y), 0.88 * (box.clientHeight - 80));
+  const places = named ? namePlaces(across.map((x, i) => [x, down[i]]), names) : [];
   const text = (_, s) => `<b>${escapeText(s.label)}</b><br>encode ${s.encode_s} s, decode ${s.decode_s} s<br>BD-rate ${signed(s.percent)} %`;
-  const traces = shown.map((s) => {
+  const traces = shown.map((s, i) => {
     const trace = traceOf(figure, { ...s, x: [s[column]], y: [s.percent] }, text);
-    return { ...trace, marker: { ...trace.marker, size: 12 }, customdata: trace.text, hovertemplate: "%{customdata}<extra></extra>", mode: named ? "markers+text" : "markers", text: [escapeText(shortened(s.label, 26))], textposition: "top center", textfont: { size: 11 }, cliponaxis: false };
+    return { ...trace, marker: { ...trace.marker, size: 12 }, customdata: trace.text, hovertemplate: "%{customdata}<extra></extra>", mode: places[i] ? "markers+text" : "markers", text: [escapeText(names[i])], textposition: places[i] || "top center", textfont: { size: 11 }, cliponaxis: false };
   });
   Plotly.react(box, traces, layoutOf(figure, { margin: { l: 56, r: 20, t: 34, b: 46 } }), CONFIG);
 }

@@ -2,7 +2,8 @@
 function layoutOf(figure, more = {}) {
   const axis = { gridcolor: css("--rule"), linecolor: css("--soft"), zeroline: false, ticks: "outside", tickcolor: css("--rule"), automargin: true };
   const [left, right, bottom, top] = figure.window || [0, 1, 0, 1];
-  const scale = (one, range) => ({ ...axis, title: { text: escapeText(axisText(one)), standoff: 8 }, type: one.log ? "log" : "-", ...(figure.window ? { range } : { autorange: true }) });
+  const most = Math.floor(window.innerWidth / 10.5);  // characters of a title that fit on a phone
+  const scale = (one, range) => ({ ...axis, title: { text: wrapped(axisText(one), most), standoff: 8 }, type: one.log ? "log" : "-", ...(figure.window ? { range } : { autorange: true }) });
   return { xaxis: scale(figure.x, [left, right]), yaxis: scale(figure.y, [bottom, top]),
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { family: "system-ui, DejaVu Sans, sans-serif", size: 13, color: css("--ink") },
     hoverlabel: { bgcolor: css("--card"), bordercolor: css("--soft"), font: { color: css("--ink"), size: 12.5 }, align: "left" },
@@ -47,7 +48,7 @@ function legendItem(series, visible, toggle, light) {
   const box = el("input", { type: "checkbox", checked: visible, onchange: () => toggle(box.checked) });
   const on = () => box.checked && light(series), off = () => light(null);
   return el("li", { onmouseenter: on, onmouseleave: off, onfocusin: on, onfocusout: off }, el("label", { title: series.reference || null }, box, swatch(series),
-    el("span", {}, series.label, series.source === "published" ? el("small", {}, " published") : null)));
+    el("span", {}, breakable(series.label), series.source === "published" ? el("small", {}, " published") : null)));
 }
 
 const currentFigure = () => state.group.figures[state.metric] || { series: [], order: [], notes: [], title: state.group.title, x: {}, y: {} };

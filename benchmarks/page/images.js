@@ -4,6 +4,19 @@ const measuredSeries = () => state.group.series;
 const numbersOf = (key) => state.group.images.numbers[key] || {};
 const valueOf = (key, column) => (numbersOf(key)[column] || [])[view.image] ?? null;
 
+// Begin a data set at an image, methods and a point whose pictures lie beside the page, where there are any.
+const isPictured = (group) => Object.keys(group.images.pictures).some((key) => key !== "original");
+function startView() {
+  const { images: { names, pictures }, series } = state.group, original = pictures.original || {};
+  const kept = series.map((s) => s.cells.filter((key) => pictures[key])), shown = series.map((_, i) => i).filter((i) => kept[i].length);
+  view.image = Math.max(0, names.findIndex((name) => original[name] && (!shown.length || pictures[kept[shown[0]][0]][name])));
+  view.a = shown[0] ?? 0;
+  view.b = shown[1] ?? (view.a === 0 ? 1 : 0);
+  const cells = kept[view.a] || [];
+  view.pointA = cells[Math.floor((cells.length - 1) / 2)] ?? null;
+  view.pointB = "near";
+}
+
 // The point of a series whose rate on this image is nearest to a wanted one.
 function nearest(series, bpp) {
   const distance = (key) => { const v = valueOf(key, "bpp"); return v === null ? Infinity : Math.abs(Math.log(v / bpp)); };
@@ -49,7 +62,7 @@ function dragDivider(stack) {
 
 function drawStage() {
   const [left, right] = view.pair.split("-").map(pictureOf), stage = byId("stage"), missing = [left, right].filter((p) => !p.url);
-  byId("missing").replaceChildren(...missing.map(sayMissing));
+  byId("missing").replaceChildren(...missing.map(sayMissing), ...(missing.length ? offerPictured() : []));
   byId("divider-label").hidden = view.mode !== "slider" || missing.length > 0;
   byId("gain-label").hidden = view.mode !== "diff";
   byId("stage-scroll").hidden = missing.length > 0;
@@ -70,6 +83,13 @@ function sayMissing(picture) {
   const command = DATA.cells[picture.key || keyA()].pictures;
   if (!command) return el("p", {}, "The pictures of this data set may not be stored, so there are only numbers.");
   return el("p", {}, `No picture of “${picture.text}” was kept in the results folder. This measures the cell again and keeps it: `, el("code", {}, command));
+}
+
+// Buttons to data sets that have pictures, when this one has none.
+function offerPictured() {
+  const others = isPictured(state.group) ? [] : DATA.groups.map((g, i) => [g, i]).filter(([g]) => isPictured(g));
+  const open = (i) => { byId("dataset").value = String(i); byId("dataset").dispatchEvent(new Event("change")); byId("images").scrollIntoView(); };
+  return others.length ? [el("p", {}, "Pictures lie beside this page for: ", others.map(([g, i]) => el("button", { type: "button", onclick: () => open(i) }, g.title)))] : [];
 }
 
 function drawImageTable() {

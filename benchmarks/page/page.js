@@ -50,14 +50,14 @@ function start() {
     return;
   }
   options(byId("dataset"), DATA.groups.map((g, i) => [i, g.title]), 0);
-  byId("dataset").addEventListener("change", (e) => { state.group = DATA.groups[Number(e.target.value)]; view.pointA = null; drawGroup(); });
+  byId("dataset").addEventListener("change", (e) => { state.group = DATA.groups[Number(e.target.value)]; startView(); drawGroup(); });
   byId("anchor").addEventListener("change", (e) => { state.anchor = bdOf().names[Number(e.target.value)]; drawBd(); });
   byId("bd-all").addEventListener("change", drawBd);
   byId("bd-matrix").addEventListener("toggle", () => byId("bd-matrix").open && drawMatrix());
   byId("rd-chart").addEventListener("keydown", walk);
   radios(byId("speed-of"), "speed-of", [["encode_s", "encoding"], ["decode_s", "decoding"]], state.speed, (value) => { state.speed = value; drawSpeed(); });
   for (const button of document.querySelectorAll("[data-show]")) button.addEventListener("click", () => showCurves(button.dataset.show));
-  drawMetrics(); setUpImages(); drawGroup();
+  drawMetrics(); setUpImages(); startView(); drawGroup();
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { drawGroup(); panels.forEach((draw) => draw()); });
   window.addEventListener("resize", drawStage);
 }

@@ -68,7 +68,7 @@ function drawUsage() {
 }
 
 function drawSections() {
-  const shown = { codebook: drawUsage(), toy: drawStored("toy"), overhead: drawStored("overhead"), other: drawStored("other") };
+  const shown = { codebook: drawUsage(), toy: drawStored("toy"), overhead: drawStored("overhead"), pictures: drawStored("pictures"), other: drawStored("other") };
   drawStored("speed");
   for (const [name, any] of Object.entries(shown)) {
     byId(name).hidden = !any;
