@@ -12,6 +12,7 @@ Cells that exist are not computed again. Named configs: smoke, paper.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ def rd_curve(config: dict[str, Any], sacred_run: Any) -> int:
         store = Store(config["results"])
         names = sequence(config["methods"]) or [config["method"]]
         found = curves.measured(store, outcome.cells[0].cell.dataset, names, config["limit"])
-        drawn = [curve for curve in found if wanted & set(curve.cells)]
+        mine = {_without_rate(curve.label) for curve in found if wanted & set(curve.cells)}
+        drawn = [curve for curve in found if _without_rate(curve.label) in mine]  # files beside ideal rates
         print(to_markdown(rd_table(drawn), f"Measured on {drawn[0].title}"))
         stem = slug(f"{drawn[0].title} {' '.join(names)}")[:80]
         labels = [*PUBLISHED, *(IREC if any(name.startswith("irec") for name in names) else ())]
@@ -52,6 +54,10 @@ def rd_curve(config: dict[str, Any], sacred_run: Any) -> int:
                 print(path)
     say(outcome)
     return outcome.code
+
+
+def _without_rate(label: str) -> str:
+    return re.sub(r"(, )?rate \w+", "", label)
 
 
 PUBLISHED = ("vtm18", "qres34m-paper")  # drawn beside the measured curves where they exist for the data set
