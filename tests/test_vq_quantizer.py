@@ -287,6 +287,7 @@ def test_dead_codes_are_revived_with_their_state() -> None:
 def test_kmeans_start() -> None:
     centres = torch.tensor([[0.0, 0], [10, 0], [0, 10], [10, 10]])
     z = centres.repeat(100, 1) + 0.1 * rows(400, 2)
+    torch.manual_seed(0)  # one start in six ends with a centre between two clusters, as Lloyd's iteration may
     quantizer = q.EMAQuantizer(2, 4, init="kmeans", revive=0.1)
     for _ in range(30):
         quantizer(z)
