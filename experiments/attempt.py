@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -23,6 +23,7 @@ from typing import IO
 from experiments.task import ROOT, Task
 
 ATTEMPTS = 3
+STOPS = (signal.SIGTERM, signal.SIGINT)
 GRACE_S = 20.0  # from SIGTERM, on which training saves its state, to SIGKILL
 KEPT = 5  # lines of stderr in a note
 POLL_S = 0.2
@@ -80,28 +81,34 @@ def _attempts(task: Task, results: str, handle: int) -> Ended:
 
 def _attempt(task: Task, results: str, handle: int) -> Ended:
     limit = float(os.environ.get(LIMIT, 60 * task.minutes))
-    child = subprocess.Popen(
-        task.argv(results),
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-        pass_fds=(handle,),
-        start_new_session=True,
-        preexec_fn=lambda: _sign(handle, os.getppid(), os.getpid()),  # before it can lose its runner
-    )
     lines: list[str] = []
-    assert child.stderr is not None
-    reader = threading.Thread(target=_forward, args=(child.stderr, lines), daemon=True)
-    reader.start()
-    try:
-        with _passing_on(child):
-            code: int | None = child.wait(limit)
-    except subprocess.TimeoutExpired:
-        code = None
-    finally:
-        _end(child)
+    with ExitStack() as stack:
+        with _stops_wait():
+            child = subprocess.Popen(
+                task.argv(results),
+                cwd=ROOT,
+                stderr=subprocess.PIPE,
+                text=True,
+                pass_fds=(handle,),
+                start_new_session=True,
+                preexec_fn=lambda: _begin(handle),
+            )
+            stack.callback(_end, child)
+            stack.enter_context(_passing_on(child))
+        assert child.stderr is not None
+        reader = threading.Thread(target=_forward, args=(child.stderr, lines), daemon=True)
+        reader.start()
+        code: int | None = None
+        with suppress(subprocess.TimeoutExpired):
+            code = child.wait(limit)
     reader.join(GRACE_S)
     return Ended(code, tuple(lines[-KEPT:]))
+
+
+def _begin(handle: int) -> None:
+    """In the command's process, before it can lose its runner."""
+    _sign(handle, os.getppid(), os.getpid())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
 
 
 def _forward(pipe: IO[str], lines: list[str]) -> None:
@@ -113,6 +120,16 @@ def _forward(pipe: IO[str], lines: list[str]) -> None:
 
 
 @contextmanager
+def _stops_wait() -> Iterator[None]:
+    """Signals to stop arrive after this: while a command starts, there is nothing yet to pass them on to."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
 def _passing_on(child: subprocess.Popen[str]) -> Iterator[None]:
     """SIGTERM and Ctrl-C reach the command, which is in a group of its own; then they end this process, too."""
 
@@ -120,7 +137,7 @@ def _passing_on(child: subprocess.Popen[str]) -> Iterator[None]:
         _end(child)
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, stop) for number in STOPS}
     try:
         yield
     finally:

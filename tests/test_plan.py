@@ -231,11 +231,10 @@ def test_a_command_that_leaves_nothing_has_failed(tmp_path, results, capfd):
 RUNNER = "import sys\nfrom experiments.attempt import _attempt, holding\nfrom experiments.task import Task\n"
 
 
-def runner(task: Task, results: str) -> subprocess.Popen[str]:
+def runner(task: Task, results: str, before: str = "") -> subprocess.Popen[str]:
     """Another process at work on a task."""
-    code = (
-        RUNNER + f"with holding({task!r}, {results!r}) as handle: print(_attempt({task!r}, {results!r}, handle).code)"
-    )
+    code = f"import os, signal, subprocess\n{before}{RUNNER}"
+    code += f"with holding({task!r}, {results!r}) as handle: print(_attempt({task!r}, {results!r}, handle).code)"
     return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True, stdout=subprocess.PIPE)
 
 
@@ -280,6 +279,14 @@ def test_sigterm_reaches_the_command(tmp_path, results):
     first.send_signal(signal.SIGTERM)
     first.communicate(timeout=60)
     assert (tmp_path / "saved").exists() and first.returncode
+
+
+def test_sigterm_while_a_command_starts_ends_it_too(tmp_path, results):
+    hasty = "start = subprocess.Popen.__init__\n"
+    hasty += "def init(*a, **k): start(*a, **k); os.kill(os.getpid(), signal.SIGTERM)\n"
+    first = runner(job(tmp_path, "time.sleep(600)"), results, hasty + "subprocess.Popen.__init__ = init\n")
+    out, _ = first.communicate(timeout=60)  # which waits for the command, too: it holds the same end of the pipe
+    assert first.returncode and not out
 
 
 def test_run_reports_what_is_left(tmp_path, results, capfd):
