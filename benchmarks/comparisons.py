@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from benchmarks.figures import (
     RATE,
-    UNCOMPRESSED,
     Axis,
     Figure,
     Part,
     Series,
     metric_axis,
+    near_and_far,
     of_part,
     plain,
     slug,
@@ -85,8 +85,8 @@ def images_figure(curves: Sequence[Curve], metric: str, name: str, part: Part | 
     middles = [float(c.points["bpp"].iloc[(len(c.points) - 1) // 2]) for c in usable]
     wanted, most = (statistics.median(middles) if middles else math.nan), 0
     mine = [c for c in usable if part is None or c.label in part.labels]
-    far = [c.label for c in mine if min(c.points["bpp"].tolist()) > UNCOMPRESSED]
-    for curve in (c for c in mine if c.label not in far or len(far) == len(mine)):
+    near, far = near_and_far(mine, [min(c.points["bpp"].tolist()) for c in mine])
+    for curve in near:
         rates = [abs(math.log(max(r, 1e-9) / wanted)) for r in curve.points["bpp"].tolist()]
         place = rates.index(min(rates))
         point, key = curve.points["point"].iloc[place], curve.cells[place]
@@ -104,7 +104,7 @@ def images_figure(curves: Sequence[Curve], metric: str, name: str, part: Part | 
             facts = ("measured", style[f"measured:{curve.label}"], images, (key,) * len(x))
             series.append(Series(label, x, y, *facts, reference=curve.reference))
     notes = [f"the first {DOTS} of {most} images"] if most > DOTS else []
-    notes += [f"beyond the figure: {', '.join(far)}"] if 0 < len(far) < len(mine) else []
+    notes += [f"beyond the figure: {', '.join(c.label for c in far)}"] if far else []
     title = curves[0].title if curves else name
     figure = Figure(
         f"images_{slug(name)}_{metric}",

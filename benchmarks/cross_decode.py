@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -108,13 +107,6 @@ def encode(codec: Any, batch: int, images: list[Image]) -> list[bytes]:
     return [s for g in groups for s in (codec.compress_batch(g) if len(g) > 1 else [codec.compress(g[0])])]
 
 
-def plain_bytes(codec: Any, images: list[Image]) -> int:
-    """What streams take without what makes them decodable elsewhere."""
-    if hasattr(codec, "portable"):
-        codec.portable = False
-    return sum(map(len, encode(codec, 1, images)))
-
-
 def decode(codec: Any, batch: int, streams: list[list[bytes]]) -> dict[bytes, Image | str]:
     """The images of lists of streams of one size; a sentence where decoding failed."""
     size = batch if hasattr(codec, "decompress_batch") else 1
@@ -172,12 +164,15 @@ class Tally:
 def measure(method: Method, model: Any, images: list[Image], ways: list[Setting]) -> list[Tally]:
     """What each setting did with images of one size."""
     encoded = [encode(build(method, model, way), way.batch, images) for way in ways]
-    plain = plain_bytes(build(method, model, ways[0]), images)
+    plain = encoded[0]
+    if hasattr(codec := build(method, model, ways[0]), "portable"):
+        codec.portable = False
+        plain = encode(codec, ways[0].batch, images)
     distinct = [sorted({streams[i] for streams in encoded}) for i in range(len(images))]
     rounds = [[s for s in r if s is not None] for r in itertools.zip_longest(*distinct)]
     print(f"{len(images)} images, {sum(map(len, rounds))} different streams", flush=True)
     decoded = [decode(build(method, model, way), way.batch, rounds) for way in ways]
-    tallies = [Tally(sum(map(len, streams)), plain) for streams in encoded]
+    tallies = [Tally(sum(map(len, streams)), sum(map(len, plain))) for streams in encoded]
     tolerance = 0 if method.lossless else 1
     for e, streams in enumerate(encoded):
         for image, stream in zip(images, streams, strict=True):
@@ -185,10 +180,9 @@ def measure(method: Method, model: Any, images: list[Image], ways: list[Setting]
             expected = image if method.lossless or isinstance(own, str) else own
             for d, found in enumerate(result[stream] for result in decoded):
                 error = isinstance(found, str)
-                off = np.zeros(1) if isinstance(found, str) else np.abs(found.astype(np.int16) - expected)
-                wrong = bool(off.max() > tolerance)
-                tallies[e].add("encoder", wrong, error)
-                tallies[d].add("decoder", wrong, error)
+                off = np.abs((expected if isinstance(found, str) else found).astype(np.int16) - expected)
+                for tally, side in ((tallies[e], "encoder"), (tallies[d], "decoder")):
+                    tally.add(side, bool(off.max() > tolerance), error)
                 tallies[d].decoder_ones += int((off == 1).sum())
     return tallies
 
@@ -207,11 +201,11 @@ def stored(
 ) -> list[Tally]:
     """The counts of a group, measured first when they are missing."""
     pixels = hashlib.sha256(b"".join(image.tobytes() for image in images)).hexdigest()
-    key = hashlib.sha256(json.dumps({**what, "images": pixels}, sort_keys=True).encode()).hexdigest()[:16]
-    path = Path(config["results"]) / "cross_decode" / f"{what['method']}_{key}.json"
+    facts = {**what, "images": pixels}
+    path = Path(config["results"]) / "cross_decode" / f"{what['method']}_{records.digest(facts)[:16]}.json"
     if (known := records.read(path, ("settings", "provenance"))) is None:
         tallies = dict(zip(what["ways"], map(asdict, measured(images)), strict=True))
-        known = {**what, "images": pixels, "settings": tallies, "provenance": provenance()}
+        known = {**facts, "settings": tallies, "provenance": provenance()}
         records.write(path, known)
     return [Tally(**known["settings"][way]) for way in what["ways"]]
 

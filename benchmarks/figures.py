@@ -11,7 +11,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from benchmarks.curves import Curve
 
 Value = float | int | str | bool | None
+T = TypeVar("T")
 
 # Colours, markers and dashes count up at different paces, so curves look alike only after 224 of them.
 COLORS, MARKERS, DASHES = 8, 7, 4
@@ -272,17 +273,23 @@ def _title(curves: Sequence[Curve], name: str) -> str:
 
 
 def _line_figure(name: str, title: str, metric: str, series: Sequence[Series]) -> Figure:
-    axis, drawn = metric_axis(metric), tuple(s for s in series if s.x)
-    near = tuple(s for s in drawn if min(s.x) <= UNCOMPRESSED)
-    far = [s for s in drawn if s not in near] if near else []
-    drawn = near or drawn
+    axis, some = metric_axis(metric), [s for s in series if s.x]
+    drawn, far = near_and_far(some, [min(s.x) for s in some])
     empty = [s.label for s in series if not s.x and s.source == "measured"]
     notes = [f"without {axis.label}: {', '.join(empty)}"] if drawn and empty else []
     if far:
         notes.append(f"beyond the figure: {', '.join(f'{s.label} at {min(s.x):.0f} bits per pixel' for s in far)}")
     if metric == "ms_ssim_db" and len({s.source for s in drawn}) > 1:
         notes.append("dB: measured curves average it over images, published ones take it of the average MS-SSIM")
-    return Figure(name, f"{title}, {axis.label}", RATE, axis, drawn, notes=tuple(notes))
+    return Figure(name, f"{title}, {axis.label}", RATE, axis, tuple(drawn), notes=tuple(notes))
+
+
+def near_and_far(curves: Sequence[T], starts: Sequence[float]) -> tuple[list[T], list[T]]:
+    """Curves to draw, and those that begin beyond uncompressed images and would hide the others, if there are any."""
+    sides: tuple[list[T], list[T]] = ([], [])
+    for curve, start in zip(curves, starts, strict=True):
+        sides[start > UNCOMPRESSED].append(curve)
+    return sides if sides[0] else (sides[1], [])
 
 
 def _series(curve: Curve, points: pd.DataFrame, cells: Sequence[str], metric: str, style: int) -> Series:

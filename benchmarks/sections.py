@@ -29,6 +29,7 @@ SECTIONS = {
     "pictures": ("pictures_",),
 }
 REST = "other"
+AGAIN = "run the command that writes it again"
 
 
 def usage_sections(cells: Iterable[CellResult]) -> list[dict[str, Any]]:
@@ -63,7 +64,7 @@ def stored(root: Path, folder: Path, own: Collection[str]) -> dict[str, Any]:
     names = sorted(p for p in (root / "figures").glob("*") if p.stem not in own)
     drawn = {p.stem for p in names if p.suffix == ".json"}
     for path in names:
-        if path.suffix == ".json" and (figure := _json(path)) is not None and "series" in figure:
+        if path.suffix == ".json" and (figure := read_json(path)) is not None and "series" in figure:
             found[_section(path.stem)]["figures"].append(figure)
         elif path.suffix in (".png", ".gif") and path.stem not in drawn and not _twin(path):
             link = quote(Path(os.path.relpath(path, folder)).as_posix())
@@ -83,13 +84,16 @@ def _section(stem: str) -> str:
     return next((name for name, starts in SECTIONS.items() if stem.startswith(starts)), REST)
 
 
-def _json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path, needed: Collection[str] = ()) -> dict[str, Any] | None:
+    """A stored document with all ``needed`` fields; None, with a warning, for what cannot be read or lacks them."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        return document if isinstance(document, dict) else None
+        if isinstance(document, dict) and set(needed) <= document.keys():
+            return document
+        log.warning("%s lacks fields: %s.", path, AGAIN)
     except (OSError, ValueError) as error:
-        log.warning("%s cannot be read (%s): run the command that writes it again.", path, error)
-        return None
+        log.warning("%s cannot be read (%s): %s.", path, error, AGAIN)
+    return None
 
 
 def _table(path: Path) -> dict[str, Any] | None:
@@ -98,7 +102,7 @@ def _table(path: Path) -> dict[str, Any] | None:
             head, *rows = csv.reader(file)
         caption = path.with_suffix(".md").read_text(encoding="utf-8").splitlines()[0].strip("*")
     except (OSError, ValueError, IndexError, csv.Error) as error:
-        log.warning("%s cannot be read (%s): run the command that writes it again.", path, error)
+        log.warning("%s cannot be read (%s): %s.", path, error, AGAIN)
         return None
     return {"name": path.stem, "caption": caption, "columns": head, "rows": [[_value(v) for v in r] for r in rows]}
 
@@ -116,7 +120,7 @@ def toy_cells(folder: Path) -> dict[str, dict[str, Any]]:
     """Commit, command and numbers of every result on a toy source, as of cells, by its path below ``folder``."""
     found = {}
     for path in sorted(folder.glob("*/*-s*.json")):
-        record = _json(path)
+        record = read_json(path)
         if record is not None and isinstance(record.get("provenance"), Mapping):
             found[f"{path.parent.name}/{path.stem}"] = _toy_cell(record)
     return found

@@ -18,17 +18,17 @@ from typing import Any
 from benchmarks import gallery
 from benchmarks.curves import PUBLISHED
 from benchmarks.figures import Axis, Figure, Series, slug
+from benchmarks.sections import AGAIN, read_json
 from core.images import open_image
 
 log = logging.getLogger("tessera.report")
-AGAIN = "run the command that writes it again"
 
 
 def picture_figures(root: Path) -> list[Path]:
     """Draw every record of ``root``/qres_pictures into ``root``/figures as PDF and PNG; returns the paths."""
     paths = []
     for path in sorted((root / "qres_pictures").glob("*.json")):
-        record = _read(path, ("kind", "method", "title", "rows"))
+        record = read_json(path, ("kind", "method", "title", "rows"))
         if record is None:
             continue
         files = [path.parent / one["file"] for row in record["rows"] for one in row["pictures"]]
@@ -99,15 +99,4 @@ def _bars(records: list[dict[str, Any]], entries: list[Mapping[str, Any]]) -> It
 
 
 def _size(path: Path) -> dict[str, Any] | None:
-    return _read(path, ("dataset", "quantizer", "distinct", "vectors", "counted"))
-
-
-def _read(path: Path, needed: tuple[str, ...]) -> dict[str, Any] | None:
-    try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if set(needed) <= document.keys():
-            return document
-        log.warning("%s lacks fields: %s.", path, AGAIN)
-    except (OSError, ValueError) as error:
-        log.warning("%s cannot be read (%s): %s.", path, error, AGAIN)
-    return None
+    return read_json(path, ("dataset", "quantizer", "distinct", "vectors", "counted"))

@@ -13,8 +13,6 @@ caption and the numbers that belong to it, and the file it lies in.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -27,7 +25,7 @@ from benchmarks.datasets import open_dataset
 from benchmarks.metrics import METRICS
 from benchmarks.provenance import provenance
 from core import checkpoint
-from core.codec import Image, Method, TesseraError
+from core.codec import Image, TesseraError
 from core.images import save_image
 from core.registry import unknown
 from experiments import records
@@ -82,8 +80,9 @@ def pictures(config: Mapping[str, Any], run: Any) -> int:
     if not isinstance(codec, QResCodec):
         raise TesseraError(f"{config['method']} has no hierarchy of latents: use one of the qres methods.")
     weights = checkpoint.find(method, str(config["weights"]))
+    params = asdict(method)  # type: ignore[call-overload]
     for name in names:
-        facts = {"kind": name, "method": method.name, "params": _plain(method), "seed": int(config["seed"])}
+        facts = {"kind": name, "method": method.name, "params": params, "seed": int(config["seed"])}
         facts |= {"weights": "" if weights is None else weights.id}
         print(_make(name, facts, codec, Path(config["results"]) / "qres_pictures"), flush=True)
     return 0
@@ -91,7 +90,7 @@ def pictures(config: Mapping[str, Any], run: Any) -> int:
 
 def _make(kind: str, facts: dict[str, Any], codec: QResCodec, folder: Path) -> Path:
     """The record of a kind, made first when it is not there; its pictures are written before it."""
-    path = folder / f"{kind}-{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]}.json"
+    path = folder / f"{kind}-{records.digest(facts)[:8]}.json"
     if records.read(path, ("kind", "rows")) is not None:
         return path
     title, made = KINDS[kind](codec, facts["seed"])
@@ -176,7 +175,3 @@ def _part(name: str, place: tuple[int, int, int, int]) -> Image:
     image = next(image.read() for image in open_dataset("sample") if image.name == name)
     top, left, height, width = place
     return image[top : top + height, left : left + width].copy()
-
-
-def _plain(method: Method) -> dict[str, Any]:
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(method).items()}  # type: ignore[call-overload]

@@ -1,7 +1,8 @@
-"""Results that are one JSON file each: read where they are, written whole or not at all."""
+"""Results that are one JSON file each: named by what they depend on, written whole or not at all."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -9,6 +10,11 @@ from typing import Any
 
 from benchmarks import atomic
 from core.codec import TesseraError
+
+
+def digest(facts: Mapping[str, Any]) -> str:
+    """What names a record: the SHA-256, in hexadecimal, of the facts that it depends on."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def read(path: Path, needed: Collection[str] = ()) -> dict[str, Any] | None:

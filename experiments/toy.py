@@ -6,7 +6,6 @@ whole or not at all; running a command again computes only what is not there.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 import math
@@ -64,8 +63,7 @@ class Job:
             "settings": self.method.settings,
             "vectors": self.vectors,
         }
-        mark = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
-        name = f"{self.method.name}-{self.method.point:g}-s{self.seed}-{mark}.json"
+        name = f"{self.method.name}-{self.method.point:g}-s{self.seed}-{records.digest(identity)[:8]}.json"
         return results / "toy" / self.source / name
 
 
