@@ -8,8 +8,8 @@
 Settings: threads, oneDNN on or off, memory format, batch size, device. A decoded image is wrong when a value differs by
 more than one grey level from what its encoder's own setting decodes (for a lossless method: when it is not the
 original). Images go through in groups of four; each group's counts are stored in results/cross_decode, and the same
-command goes on after the last one. The table goes to results/tables/cross_decode_<method>, with _whole behind it for
-whole images and _<origin> for weights that are not ours.
+command goes on after the last one. The table goes to results/tables/cross_decode_<method and parameters>, with _whole
+behind it for whole images and _<origin> for weights that are not ours.
 """
 
 # ruff: noqa: F841 (Sacred reads the local variables of a config scope)
@@ -28,6 +28,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.datasets import open_dataset
+from benchmarks.figures import slug
 from benchmarks.provenance import provenance
 from benchmarks.tables import to_files, to_markdown
 from core import checkpoint
@@ -225,7 +226,8 @@ def crops(config: dict[str, Any]) -> list[Image]:
 def cross_decode(config: dict[str, Any], sacred_run: Any) -> int:
     """Encode, decode, count, write the table."""
     discover()
-    method = make_method(config["method"], changed(config["params"], config["method"]))
+    params = changed(config["params"], config["method"])
+    method = make_method(config["method"], params)
     weights = checkpoint.find(method, config["weights"])
     model = checkpoint.load(method, weights) if weights else None
     ways = settings(sequence(config["devices"]) or ["cpu"], sorted({1, config["threads"]}))
@@ -238,9 +240,10 @@ def cross_decode(config: dict[str, Any], sacred_run: Any) -> int:
     frame = pd.DataFrame([tally.row(str(way)) for way, tally in zip(ways, totals, strict=True)])
     shape = f"crops of {config['crop']}x{config['crop']}" if config["crop"] else "whole images"
     source = f", weights {weights.id}" if weights else ""
-    caption = f"Streams of {method.name} across settings: {len(images)} {shape} of {config['dataset']}{source}"
+    which = "".join(f", {name}={value}" for name, value in params.items())
+    caption = f"Streams of {method.name}{which} across settings: {len(images)} {shape} of {config['dataset']}{source}"
     origin = f"_{weights.origin}" if weights and weights.origin != "ours" else ""
-    stem = f"cross_decode_{method.name}{'' if config['crop'] else '_whole'}{origin}"
+    stem = f"cross_decode_{slug(method.name + which)}{'' if config['crop'] else '_whole'}{origin}"
     print(to_markdown(frame, caption))
     for path in to_files(frame, Path(config["results"]) / "tables" / stem, caption):
         print(path)
