@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -65,3 +66,14 @@ def test_a_second_run_reads_the_first(tmp_path: Any, monkeypatch: pytest.MonkeyP
 def test_settings_cover_threads_kernels_layouts_and_batches() -> None:
     assert len({str(way) for way in cross_decode.settings(["cpu"], [1, 2])}) == 16
     assert len(cross_decode.settings(["cpu", "cuda"], [1, 2])) == 20
+
+
+def test_the_command_writes_a_table_for_each_method_and_its_parameters(command: Any, tmp_path: Any) -> None:
+    smoke = ("benchmarks/cross_decode.py", "with", "smoke")
+    assert command(*smoke).code == 0
+    assert command(*smoke, "method=jpeg", "params.quality=30", "params.subsampling=4:4:4").code == 0
+    names = ("cross_decode_qres3m_vr", "cross_decode_jpeg_quality_30_subsampling_4_4_4")
+    model, jpeg = (pd.read_csv(tmp_path / "results" / "tables" / f"{name}.csv") for name in names)
+    assert model["encoder: decodes"].tolist() == [16] * 8 and jpeg["extra bytes (%)"].tolist() == [0] * 8
+    assert not model["decoder: wrong"].any() and not model["decoder: errors"].any()
+    assert 0 < model["extra bytes (%)"].max() < 30, "crops this small carry few symbols"
