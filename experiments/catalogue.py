@@ -144,10 +144,13 @@ def _qres() -> Iterator[Task]:
     large = "qres34m,qres17m,qres34m_lossless"
     yield _made("qres", "speed-qres", f"{SPEED} methods={large} weights=fresh",
                 [f"tables/speed_{large.replace(',', '_')}.csv"])  # fmt: skip
-    cross = "python benchmarks/cross_decode.py with method=qres3m_vr"
-    yield _made("qres", "cross_decode-qres3m_vr", cross, ["tables/cross_decode_qres3m_vr.csv"], "kodak", ours)
-    yield _made("qres", "cross_decode-qres3m_vr-whole", f"{cross} limit=24 crop=0",
-                ["tables/cross_decode_qres3m_vr_whole.csv"], "kodak", ours)  # fmt: skip
+    yield _crossed("qres3m_vr", "method=qres3m_vr", ours)
+    yield _crossed("qres3m_vr_whole", "method=qres3m_vr limit=24 crop=0", ours)
+    yield _crossed("qres3m_vr_target_ms_ssim", "method=qres3m_vr params.target=ms_ssim", ssim)
+    yield _crossed("qres3m_whole", "method=qres3m limit=24 crop=0", ("train-qres3m-64",))
+    yield _crossed("qres3m", "method=qres3m", ("train-qres3m-64",))
+    for lmb in (16, 256):
+        yield _crossed(f"qres3m_lmb_{lmb}", f"method=qres3m params.lmb={lmb}", (f"train-qres3m-{lmb}",))
     kinds = ("samples", "progressive", "interpolation", "inpainting")
     yield _made("qres", "pictures-qres3m_vr", "python -m qres pictures with method=qres3m_vr",
                 [f"qres_pictures/{kind}-*.json" for kind in kinds], after=ours)  # fmt: skip
@@ -155,6 +158,12 @@ def _qres() -> Iterator[Task]:
                 ["tables/official_sizes_qres3m_vr.csv"], "kodak", ours)  # fmt: skip
     yield _made("qres", "fuzz-qres3m_vr", "python benchmarks/fuzz.py with method=qres3m_vr mutations=100000",
                 ["fuzz/qres3m_vr.json"], after=ours, minutes=DAY)  # fmt: skip
+
+
+def _crossed(table: str, options: str, after: Sequence[str]) -> Task:
+    """Streams of many settings, decoded by each."""
+    command = f"python benchmarks/cross_decode.py with {options}"
+    return _made("qres", f"cross_decode-{table}", command, [f"tables/cross_decode_{table}.csv"], "kodak", after)
 
 
 def _qres_large() -> Iterator[Task]:
