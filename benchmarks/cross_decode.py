@@ -20,6 +20,7 @@ import hashlib
 import itertools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -88,18 +89,36 @@ def settings(devices: Sequence[str], threads: Sequence[int]) -> list[Setting]:
 
 def build(method: Method, model: Any, setting: Setting) -> Any:
     """The codec under a setting, which then holds for the whole process."""
-    import torch
-
-    torch.set_num_threads(setting.threads)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a note on TF32 that does not apply
-        torch.backends.mkldnn.set_flags(setting.onednn)
+    _apply(setting.threads, setting.onednn)
     if model is None:
         return method.codec(None)
+    import torch
+
     layout = torch.channels_last if setting.layout == "channels_last" else torch.contiguous_format
     if hasattr(model, "memory_format"):
         model.memory_format = layout
     return method.codec(model.to(setting.device).to(memory_format=layout))
+
+
+def _apply(threads: int, onednn: bool) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a note on TF32 that does not apply
+        torch.backends.mkldnn.set_flags(onednn)
+
+
+@contextmanager
+def settings_restored() -> Iterator[None]:
+    """Threads and oneDNN are afterwards what they were before."""
+    import torch
+
+    threads, onednn = torch.get_num_threads(), bool(torch.backends.mkldnn.enabled)
+    try:
+        yield
+    finally:
+        _apply(threads, onednn)
 
 
 def encode(codec: Any, batch: int, images: list[Image]) -> list[bytes]:
@@ -162,6 +181,7 @@ class Tally:
         return start | counts | {"decoder: values off by one": self.decoder_ones}
 
 
+@settings_restored()
 def measure(method: Method, model: Any, images: list[Image], ways: list[Setting]) -> list[Tally]:
     """What each setting did with images of one size."""
     encoded = [encode(build(method, model, way), way.batch, images) for way in ways]

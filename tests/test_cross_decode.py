@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -39,10 +40,9 @@ class Fragile:
 @pytest.mark.parametrize(("off", "wrong", "ones"), [(0, 0, 0), (1, 0, 36), (2, 2, 0)])
 def test_wrong_images_errors_and_bytes_are_counted(off: int, wrong: int, ones: int) -> None:
     method: Any = SimpleNamespace(lossless=False, codec=lambda _: Fragile(off))
-    try:
-        one, two = measure(method, None, IMAGES, WAYS)
-    finally:
-        torch.set_num_threads(1)
+    before = torch.get_num_threads(), torch.backends.mkldnn.enabled
+    one, two = measure(method, None, IMAGES, [WAYS[0], replace(WAYS[1], onednn=False)])
+    assert (torch.get_num_threads(), torch.backends.mkldnn.enabled) == before, "other tests run in this process"
     assert one == Tally(21, 6, 6, wrong, 1, 6, 0, 1, 0)
     assert two == Tally(21, 6, 6, 0, 1, 6, wrong, 1, ones)
     assert (one + two).row("all")["extra bytes (%)"] == 250
