@@ -28,6 +28,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
+from benchmarks.cells import variant_label
 from benchmarks.datasets import open_dataset
 from benchmarks.figures import slug
 from benchmarks.provenance import provenance
@@ -89,24 +90,16 @@ def settings(devices: Sequence[str], threads: Sequence[int]) -> list[Setting]:
 
 def build(method: Method, model: Any, setting: Setting) -> Any:
     """The codec under a setting, which then holds for the whole process."""
-    _apply(setting.threads, setting.onednn)
-    if model is None:
-        return method.codec(None)
     import torch
 
+    torch.set_num_threads(setting.threads)
+    torch.backends.mkldnn.set_flags(setting.onednn)
+    if model is None:
+        return method.codec(None)
     layout = torch.channels_last if setting.layout == "channels_last" else torch.contiguous_format
     if hasattr(model, "memory_format"):
         model.memory_format = layout
     return method.codec(model.to(setting.device).to(memory_format=layout))
-
-
-def _apply(threads: int, onednn: bool) -> None:
-    import torch
-
-    torch.set_num_threads(threads)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a note on TF32 that does not apply
-        torch.backends.mkldnn.set_flags(onednn)
 
 
 @contextmanager
@@ -114,11 +107,14 @@ def settings_restored() -> Iterator[None]:
     """Threads and oneDNN are afterwards what they were before."""
     import torch
 
-    threads, onednn = torch.get_num_threads(), bool(torch.backends.mkldnn.enabled)
-    try:
-        yield
-    finally:
-        _apply(threads, onednn)
+    threads = torch.get_num_threads()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "TF32 acceleration")  # a note that does not apply
+        try:
+            with torch.backends.mkldnn.flags(enabled=True):
+                yield
+        finally:
+            torch.set_num_threads(threads)
 
 
 def encode(codec: Any, batch: int, images: list[Image]) -> list[bytes]:
@@ -260,10 +256,10 @@ def cross_decode(config: dict[str, Any], sacred_run: Any) -> int:
     frame = pd.DataFrame([tally.row(str(way)) for way, tally in zip(ways, totals, strict=True)])
     shape = f"crops of {config['crop']}x{config['crop']}" if config["crop"] else "whole images"
     source = f", weights {weights.id}" if weights else ""
-    which = "".join(f", {name}={value}" for name, value in params.items())
-    caption = f"Streams of {method.name}{which} across settings: {len(images)} {shape} of {config['dataset']}{source}"
+    label = variant_label(method.name, params, {})
+    caption = f"Streams of {label} across settings: {len(images)} {shape} of {config['dataset']}{source}"
     origin = f"_{weights.origin}" if weights and weights.origin != "ours" else ""
-    stem = f"cross_decode_{slug(method.name + which)}{'' if config['crop'] else '_whole'}{origin}"
+    stem = f"cross_decode_{slug(label)}{'' if config['crop'] else '_whole'}{origin}"
     print(to_markdown(frame, caption))
     for path in to_files(frame, Path(config["results"]) / "tables" / stem, caption):
         print(path)
