@@ -23,7 +23,9 @@ from benchmarks.datasets.base import Found, NamedImage
 from core.codec import Image, TesseraError
 from core.images import decode_image
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm", ".gif"})
+SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm", ".gif", ".avif"}
+)
 Array = NDArray[np.uint8]
 
 
