@@ -119,8 +119,8 @@ def _verified(facts: Dataset, home: Path, split: str) -> ImageSet:
     """The prepared set, after its count and, where known, the hash over the set were compared."""
     images = open_dataset(facts.name, root=home, split=split)
     official = facts.splits[split]
-    if images.broken:
-        raise PrepareError(images.broken[0])
+    if images.left_out:
+        raise PrepareError(images.left_out[0])
     if official.count and len(images) != official.count:
         raise PrepareError(
             f"{home / facts.folder} has {len(images)} images of {facts.name} {split}, not {official.count}; "
