@@ -305,7 +305,9 @@ def heic_codec(**options: Any) -> StillCodec:
     def encode_at_no_level(pixels: Pixels) -> bytes:  # a long, thin picture fits none of HEVC's levels
         return encode(pixels, **{"x265:allow-non-conformance": "1"})
 
-    return StillCodec(HEIC, tried(encode, encode_at_no_level), lambda stream: np.asarray(_open_heic(stream)), _heic_size)
+    return StillCodec(
+        HEIC, tried(encode, encode_at_no_level), lambda stream: np.asarray(_open_heic(stream)), _heic_size
+    )
 
 
 def _open_heic(stream: bytes) -> Any:

@@ -280,4 +280,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from benchmarks.arguments import piped
+
+    sys.exit(piped(main))

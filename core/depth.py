@@ -156,8 +156,7 @@ def _read_tiff(data: bytes) -> Samples | None:
         return None
     if page.samplesperpixel > 1 and int(page.planarconfig) == 2:
         samples = np.moveaxis(samples, 0, -1)
-    top = headers.top_of_bits(bits)
-    return top - samples if photometric == 0 else samples
+    return np.asarray(headers.top_of_bits(bits) - samples if photometric == 0 else samples)
 
 
 def _read_netpbm(data: bytes) -> Samples:

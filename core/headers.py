@@ -89,7 +89,8 @@ def netpbm(data: bytes) -> Netpbm:
             raise ValueError("a number is missing in its header")
         found.append(int(token[1]))
         at = token.end()
-    return Netpbm(number, *found[:2], found[2] if found[2:] else 1, at + 1)
+    width, height, top = (*found, 1)[:3]  # bilevel files do not state the greatest value
+    return Netpbm(number, width, height, top, at + 1)
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -140,10 +141,8 @@ def jpeg2000_top(data: bytes) -> int:
     """Of a JPEG 2000 file or codestream: of its palette, else of its components; 0 if they are signed or differ."""
     stream = data if data.startswith(b"\xff\x4f") else box(data, b"jp2c")
     palette = b"" if stream is data else box(box(data, b"jp2h"), b"pclr")
-    if palette:
-        fields = palette[3 : 3 + palette[2]]
-    else:
-        fields = stream[42 : 42 + 3 * int.from_bytes(stream[40:42], "big") : 3]
+    components = stream[42 : 42 + 3 * int.from_bytes(stream[40:42], "big") : 3]
+    fields = palette[3 : 3 + palette[2]] if palette else components
     tops = {0 if field & 0x80 else top_of_bits((field & 0x7F) + 1) for field in fields}
     if not tops:
         raise ValueError("it has no SIZ segment")

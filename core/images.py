@@ -61,9 +61,9 @@ class ImageError(TesseraError):
 class Conversion:
     """What is done on request to a picture that is refused as it is.
 
-    ``alpha`` white or black: a sample c with opacity a becomes a c + (1 - a) b, b being 1 (white) or 0 (black), computed
-    on the samples as they are stored, colours of transparent pixels included. ``depth`` 8: a sample c of the range
-    0 to m becomes 255 c / m. Both are done exactly, with one rounding at the end (halves up).
+    ``alpha`` white or black: a sample c with opacity a becomes a c + (1 - a) b, b being 1 (white) or 0 (black), on the
+    samples as they are stored. ``depth`` 8: a sample c of the range 0 to m becomes 255 c / m. Both are done exactly,
+    with one rounding at the end (halves up).
     """
 
     alpha: str = ""

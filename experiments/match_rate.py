@@ -29,6 +29,8 @@ def match_config() -> None:
     tolerance = None  # default: 0.5 % of target_bpp, 0.02 dB of target_psnr
     dataset = "sample"  # sample, kodak, clic, cifar10, ..., folder:PATH
     limit = None  # only the first images
+    alpha = None  # white or black, see benchmarks/rd_curve.py
+    depth = None  # 8, likewise
     device = "cpu"  # or cuda
     weights = "auto"  # auto, official, ours, or a path
     seed = 0  # of the weights that were trained here
@@ -104,7 +106,7 @@ class Ruler:
         _, jobs = plan_jobs(wanted, outcome)
         if jobs and self.known.has(jobs[0].cell):
             return self.known.read(jobs[0].cell.key)
-        outcome = evaluate(wanted, self.sacred_run)
+        outcome = evaluate(wanted, self.sacred_run, announce=not self.found)
         if not outcome.cells:
             raise TesseraError(" ".join([*outcome.failed, *outcome.skipped]))
         return outcome.cells[0]

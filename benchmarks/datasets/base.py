@@ -18,7 +18,6 @@ from pathlib import Path
 from core.codec import Image, TesseraError
 from core.registry import Registry
 
-
 SHOWN = 3  # pictures that are left out and named before work starts
 
 
@@ -35,7 +34,7 @@ class NamedImage:
 
     name: str
     data: Callable[[], bytes] = field(repr=False)
-    decode: Callable[[bytes], Image] = field(repr=False)
+    decode: Callable[..., Image] = field(repr=False)
 
     def read(self) -> Image:
         """The image, uint8 (H, W, C); raises ``core.images.ImageError`` when its file cannot be used."""

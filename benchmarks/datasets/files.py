@@ -24,7 +24,22 @@ from core.codec import Image, TesseraError
 from core.images import AS_STORED, Conversion, decode_image
 
 SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm", ".pbm", ".gif", ".avif", ".heic"}
+    {
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".webp",
+        ".bmp",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".pnm",
+        ".pbm",
+        ".gif",
+        ".avif",
+        ".heic",
+    }
     | {".heif", ".hif", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jxl", ".sgi", ".rgb", ".bw", ".qoi"}
 )
 Array = NDArray[np.uint8]
@@ -74,7 +89,7 @@ def image_files(folder: Path, pattern: str = "*") -> tuple[NamedImage, ...]:
 
 
 def below(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
-    """Everything but folders below a folder, whatever is linked; a link back to a folder that it lies in is not followed.
+    """Everything but folders below a folder, through links, too; a link back to a folder above it is not followed.
 
     Raises ``DataError`` for a folder that cannot be read.
     """

@@ -17,6 +17,6 @@ from core.images import KNOWN
     argument="PATH",
 )
 def folder(path: Path, split: str) -> Found | None:
-    """Every image file below the path, in natural order; each is decoded once, so that it is known which are refused."""
+    """Every image file below the path, in natural order; each is decoded once, so that refused ones are known."""
     images = image_files(path, "**/*")
     return found(images, f"folder {path.resolve().name}")

@@ -38,11 +38,17 @@ def opened(path: Path) -> Any:
         environment = lmdb.open(str(path), readonly=True, lock=False, readahead=False, create=False)
     except lmdb.Error as error:
         raise DataError(f"{path} cannot be opened as LMDB ({error}): build it again.") from None
-    whole = environment.stat()["psize"] * (environment.info()["last_pgno"] + 1)
-    if not verified and (size := (path / DATA).stat().st_size) < whole:
-        environment.close()
-        raise DataError(f"{path / DATA} has {size} bytes of {whole}: build the data set again.")
+    if not verified:
+        refuse_cut(environment, path)
     return environment
+
+
+def refuse_cut(environment: Any, path: Path) -> None:
+    """Close an environment and raise ``DataError`` when its file is shorter than its pages: reading it would crash."""
+    whole = environment.stat()["psize"] * (environment.info()["last_pgno"] + 1)
+    if (size := (path / DATA).stat().st_size) < whole:
+        environment.close()
+        raise DataError(f"{path / DATA} has {size} bytes of {whole}: delete {path} and build the data set again.")
 
 
 def _verified(path: Path) -> bool:
@@ -60,7 +66,9 @@ def _verified(path: Path) -> bool:
         raise DataError(f"{path / DATA} cannot be read ({error.strerror or error}); check the file.") from error
     if not same:
         size = (path / DATA).stat().st_size
-        raise DataError(f"{path / DATA} ({size} bytes) is cut or damaged, its SHA-256 differs: build the data set again.")
+        raise DataError(
+            f"{path / DATA} ({size} bytes) is cut or damaged, its SHA-256 differs: build the data set again."
+        )
     return True
 
 

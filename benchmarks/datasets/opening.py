@@ -81,14 +81,16 @@ def open_dataset(
     """The images of a data set, lazily read, with the wording for tables.
 
     ``name``: a registered name, a name with its split (``bsds500_train``, ``clic_mobile_test``), ``folder:PATH``,
-    ``lmdb:PATH`` or ``tfds:NAME``; those with an argument may end in ``+alpha=white`` or ``+alpha=black`` and ``+depth=8``
-    (see ``core.images.Conversion``). ``limit`` keeps the first images. Raises ``MissingData``, ``core.registry.UnknownName``, or
-    ``DataError`` for damaged data files.
+    ``lmdb:PATH`` or ``tfds:NAME``; behind these three ``+alpha=white``, ``+alpha=black`` and ``+depth=8`` convert
+    (``core.images.Conversion``). ``limit`` keeps the first images. Raises ``MissingData``,
+    ``core.registry.UnknownName``, or ``DataError`` for damaged data files.
     """
     name, convert = split_conversion(name)
     facts, argument, split = parse_name(name, split)
     if convert != AS_STORED and not argument:
-        raise TesseraError(f"{name} is measured as it is stored: {' and '.join(convert.parts)} are for folder:, lmdb: and tfds:.")
+        raise TesseraError(
+            f"{name} is measured as it is stored: {' and '.join(convert.parts)} are for folder:, lmdb: and tfds:."
+        )
     if limit is not None and limit < 1:
         raise TesseraError(f"limit={limit} leaves no image of {name}; give at least 1 or leave it out.")
     places = _places(facts, argument, root)
@@ -96,7 +98,9 @@ def open_dataset(
         for place in places:
             found = facts.find(place, candidate)
             if found is not None:
-                return _image_set(facts, name if argument else facts.name, candidate, _as(convert, found), limit, convert)
+                return _image_set(
+                    facts, name if argument else facts.name, candidate, _as(convert, found), limit, convert
+                )
     raise MissingData(_missing(name, split, facts, places))
 
 
