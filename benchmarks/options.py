@@ -29,8 +29,7 @@ class Whole:
         return isinstance(value, int) and not isinstance(value, bool) and self.low <= value <= self.high
 
     def __str__(self) -> str:
-        upper = f" and at most {self.high}" if self.high < MOST else ""
-        return f"a whole number, at least {self.low}{upper}"
+        return f"a whole number, at least {self.low}{'' if self.high == MOST else f' and at most {self.high}'}"
 
 
 @dataclass(frozen=True)
@@ -107,13 +106,14 @@ class OneOf:
 
 
 Rule = Whole | Number | Text | Words | Numbers | OneOf
+MAY_BE_EMPTY = frozenset({"limit", "published"})
 COUNT, SEED, POSITIVE = Whole(1), Whole(0, 2**63 - 1), Number(0, above=True)
 SWITCH = OneOf((True, False))
 RULES: Mapping[str, Rule] = {
     **dict.fromkeys(
         ("method", "dataset", "results", "source", "experiment", "anchor", "metric", "rate", "split"), Text()
     ),
-    **dict.fromkeys(("weights", "device", "output", "url", "schedule", "optimizer", "check", "data_root"), Text()),
+    **dict.fromkeys(("weights", "device", "output", "url", "schedule", "optimizer", "data_root"), Text()),
     **dict.fromkeys(("folder", "init", "reference"), Text()),
     **dict.fromkeys(("methods", "points", "coders", "devices", "batches", "kinds", "curves", "published"), Words()),
     **dict.fromkeys(("quantizers", "input"), Words()),
@@ -126,10 +126,9 @@ RULES: Mapping[str, Rule] = {
     "alpha": OneOf(("white", "black")),
     "depth": OneOf((8,)),
     "figures": SWITCH,
+    "check": OneOf(("yes", "no")),
     "scales": Numbers(),
-    **dict.fromkeys(
-        ("lr", "clip", "limit_s", "target_bpp", "target_psnr", "tolerance", "connect_s", "read_s"), POSITIVE
-    ),
+    **dict.fromkeys(("lr", "clip", "limit_s", "connect_s", "read_s"), POSITIVE),
     "ema": Number(0, 1),
     "signed": Number(0, 1),
     "temperature": Number(0),
@@ -149,9 +148,9 @@ def literal(text: str) -> Any:
 def check(name: str, value: Any, default: Any, typed: str | None = None) -> None:
     """Raise ``TesseraError`` for a value that an option cannot have, ``typed`` being what the user wrote.
 
-    Where the default is None or empty, both are good and stand for it; ``limit=None`` always is.
+    None and an empty value are good where the default is one of them, and for some options: no limit, no curves.
     """
-    if ((value is None or value == "") and default in (None, "")) or (value is None and name == "limit"):
+    if (value is None or value == "") and (default in (None, "") or name in MAY_BE_EMPTY):
         return
     rule = _rule(name, default)
     if isinstance(default, dict) or rule is None:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from benchmarks import matching, tables
 from benchmarks.figures import slug
+from benchmarks.options import POSITIVE
 from benchmarks.store import CellResult, Store
 from core.codec import Method, Point, TesseraError
 from core.registry import discover, make_method
@@ -73,7 +74,7 @@ def _target(config: Mapping[str, Any]) -> tuple[str, float, float]:
 
 
 def _positive(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+    return value in POSITIVE
 
 
 def _method(config: Mapping[str, Any]) -> Method:
