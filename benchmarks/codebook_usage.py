@@ -39,8 +39,10 @@ def codebook_usage(config: dict[str, Any], sacred_run: Any) -> int:
     for name in names:
         METHODS[name]  # an unknown name is answered before anything is measured
     outcome = evaluate(config, str(sacred_run._id or ""))
-    cells = counted(Store(config["results"]), config["dataset"], names)
-    cells = [r for r in cells if r.cell.limit == config["limit"]]
+    images = outcome.images
+    assert images is not None
+    cells = counted(Store(config["results"]), images.name, names)
+    cells = [r for r in cells if (r.cell.split, r.cell.limit) == (images.split, images.limit)]
     if not cells and not outcome.failed:
         raise TesseraError(
             f"no stored cell of {', '.join(names)} on {config['dataset']} has codes: measure them first."

@@ -37,6 +37,7 @@ from core import checkpoint
 from core.codec import Image, Method, TesseraError
 from core.registry import discover, make_method
 from experiments import records
+from experiments.evaluate import say_refused
 from experiments.wiring import changed, default_params, experiment, guarded, run, sequence
 
 NAMED = {"smoke": {"method": "qres3m_vr", "dataset": "sample", "limit": 2, "crop": 64, "threads": 1}}
@@ -230,7 +231,9 @@ def stored(
 def crops(config: dict[str, Any]) -> list[Image]:
     """The images, or a square from the middle of each."""
     out = []
-    for named in open_dataset(config["dataset"], config["limit"], config["data_root"]).images:
+    pictures = open_dataset(config["dataset"], config["limit"], config["data_root"])
+    say_refused(pictures)
+    for named in pictures:
         image, side = named.read(), config["crop"] or 2**30
         top, left = (max(n - side, 0) // 2 for n in image.shape[:2])
         out.append(np.ascontiguousarray(image[top : top + side, left : left + side]))

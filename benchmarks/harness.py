@@ -165,7 +165,7 @@ def describe(method: Method, images: ImageSet, legend: str = "", note: str = "")
         "data_fingerprint": images.fingerprint,
         "data_note": images.note,
         "private": images.private,
-        "broken": list(images.broken),
+        "left_out": list(images.left_out),
         "method_note": " ".join(filter(None, (method.note, note))),
         "paper": method.paper,
         "lossless": method.lossless,

@@ -41,7 +41,7 @@ def rd_curve(config: dict[str, Any], sacred_run: Any) -> int:
         wanted = {result.key for result in outcome.cells}
         store = Store(config["results"])
         names = sequence(config["methods"]) or [config["method"]]
-        found = curves.measured(store, outcome.cells[0].cell.dataset, names, config["limit"])
+        found = curves.measured(store, outcome.cells[0].cell.dataset, names, outcome.cells[0].cell.limit)
         mine = {_without_rate(curve.label) for curve in found if wanted & set(curve.cells)}
         drawn = [curve for curve in found if _without_rate(curve.label) in mine]  # files beside ideal rates
         print(to_markdown(rd_table(drawn), f"Measured on {drawn[0].title}"))

@@ -28,6 +28,7 @@ import pandas as pd
 
 from benchmarks import atomic
 from benchmarks.cells import Cell, StoreError, variant_label
+from benchmarks.options import check_text
 from core.codec import TesseraError
 
 __all__ = ["Cell", "CellResult", "Failure", "Store", "StoreError", "file_name", "now", "read_csv", "variant_label"]
@@ -263,6 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     store = Store(options.results)
     try:
+        check_text("results", options.results, "results")
         if options.command == "sync":
             print(f"{store.sync(options.url)} cells new or changed")
         else:
@@ -280,4 +282,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from benchmarks.arguments import piped
+
+    sys.exit(piped(main))

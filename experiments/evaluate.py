@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks import harness
-from benchmarks.datasets import ImageSet, open_dataset
+from benchmarks.datasets import ImageSet, converted_name, open_dataset
 from benchmarks.store import Cell, CellResult, Store
 from core import checkpoint
 from core.checkpoint import Weights
@@ -24,13 +24,15 @@ class Outcome:
 
     cells: list[CellResult] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)  # pictures that cannot be measured as they are
     failed: list[str] = field(default_factory=list)
+    images: ImageSet | None = None  # what is measured on
     unfetched: int = 0  # cells whose weights nobody has asked the network for
 
     @property
     def code(self) -> int:
-        """Exit code: 0 when nothing failed, 1 when some cells failed, 2 when there is nothing to show."""
-        return (1 if self.cells else 2) if self.failed else 0 if self.cells else 2
+        """Exit code: 0 when nothing failed, 1 when some cells or pictures did, 2 when there is nothing to show."""
+        return (1 if self.failed or self.left_out else 0) if self.cells else 2
 
 
 def evaluation_config() -> None:
@@ -40,6 +42,8 @@ def evaluation_config() -> None:
     dataset = "sample"  # sample, kodak, clic, cifar10, ..., folder:PATH
     points = None  # settings that move along the curve, e.g. 16,64; default: the method's own
     limit = None  # only the first images
+    alpha = None  # white or black: what is put behind transparent pictures of folder:PATH, which are refused otherwise
+    depth = None  # 8: other depths of pictures of folder:PATH are converted to 8 bits, and refused otherwise
     rate = "file"  # bytes written; or another way to count bits that the method knows, such as ideal
     device = "cpu"  # or cuda
     weights = "auto"  # auto, official, ours, or a path
@@ -61,15 +65,16 @@ class Job:
 
 def plan_jobs(config: Mapping[str, Any], outcome: Outcome) -> tuple[ImageSet, list[Job]]:
     """The images and cells that a config asks for; mistakes raise, reasoned skips and missing weights are noted."""
-    if not isinstance(config["limit"], int | None):
-        raise TesseraError(f"limit={config['limit']} must be a whole number.")
     requests = _requests(config)
     _check_device(config["device"])
-    images = open_dataset(config["dataset"], config["limit"], config["data_root"])
-    outcome.failed.extend(images.broken)
+    name = converted_name(config["dataset"], config.get("alpha"), config.get("depth"))
+    images = open_dataset(name, config["limit"], config["data_root"])
+    outcome.images = images
+    outcome.left_out.extend(images.left_out)
     jobs: list[Job] = []
     missing: dict[str, list[str]] = {}  # method -> the first sentence, then the other points
-    for method in _methods(requests, sequence(config["points"]), images, outcome):
+    points = sequence(config["points"])
+    for method in _methods(requests, points and list(dict.fromkeys(points)), images, outcome):
         try:
             weights = checkpoint.find(method, config["weights"])
         except TesseraError as error:  # none, or ones that cannot be used
@@ -83,10 +88,15 @@ def plan_jobs(config: Mapping[str, Any], outcome: Outcome) -> tuple[ImageSet, li
     return images, jobs
 
 
-def evaluate(config: Mapping[str, Any], sacred_run: str = "") -> Outcome:
-    """Measure what a config asks for. Mistakes of the user raise; a failing cell is recorded and the rest goes on."""
+def evaluate(config: Mapping[str, Any], sacred_run: str = "", announce: bool = True) -> Outcome:
+    """Measure what a config asks for. Mistakes of the user raise; a failing cell is recorded and the rest goes on.
+
+    What is left out is said before, unless the caller did (``announce``).
+    """
     store, outcome = Store(config["results"]), Outcome()
     images, jobs = plan_jobs(config, outcome)
+    if announce:
+        say_refused(images)
     started = time.monotonic()
     for number, job in enumerate(jobs, start=1):
         try:
@@ -106,11 +116,19 @@ def evaluate(config: Mapping[str, Any], sacred_run: str = "") -> Outcome:
 
 
 def say(outcome: Outcome) -> None:
-    """Print skips and failures, after everything else."""
+    """Print skips, pictures left out and failures, after everything else."""
     for sentence in outcome.skipped:
         print(f"skipped: {sentence}")
+    for sentence in outcome.left_out:
+        print(f"left out: {sentence}", file=sys.stderr)
     for sentence in outcome.failed:
         print(f"failed: {sentence}", file=sys.stderr)
+
+
+def say_refused(images: ImageSet) -> None:
+    """Say what is left out of a set, before it is used."""
+    if images.left_out:
+        print(images.refused(), file=sys.stderr, flush=True)
 
 
 def _requests(config: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -124,7 +142,7 @@ def _requests(config: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         raise TesseraError(
             "params.NAME=... and points=... go with method=NAME, not with methods=...: run it by itself."
         )
-    return [(str(name), {}) for name in several]
+    return [(str(name), {}) for name in dict.fromkeys(several)]
 
 
 def _methods(
@@ -143,6 +161,8 @@ def _methods(
 def _points(method: Method, params: Mapping[str, Any], asked: list[Any] | None) -> Sequence[Any]:
     """The points to measure: the requested ones, a curve parameter the user set, or the method's own."""
     if method.curve is None:
+        if asked:
+            raise TesseraError(f"{method.name} has no setting that moves along a curve: leave points=... out.")
         return [None]
     for point in asked or ():
         if any(isinstance(p, (int, float)) for p in method.points) and not isinstance(point, (int, float)):
@@ -169,7 +189,7 @@ def _cell(method: Method, images: ImageSet, config: Mapping[str, Any], weights: 
         point=method.point,
         dataset=images.name,
         split=images.split,
-        limit=config["limit"],
+        limit=images.limit,
         seed=config["seed"],
         checkpoint=weights.id if weights else "",
         rate=config.get("rate", "file"),

@@ -10,6 +10,7 @@ import pandas as pd
 
 from benchmarks import matching, tables
 from benchmarks.figures import slug
+from benchmarks.options import POSITIVE
 from benchmarks.store import CellResult, Store
 from core.codec import Method, Point, TesseraError
 from core.registry import discover, make_method
@@ -29,6 +30,8 @@ def match_config() -> None:
     tolerance = None  # default: 0.5 % of target_bpp, 0.02 dB of target_psnr
     dataset = "sample"  # sample, kodak, clic, cifar10, ..., folder:PATH
     limit = None  # only the first images
+    alpha = None  # white or black, see benchmarks/rd_curve.py
+    depth = None  # 8, likewise
     device = "cpu"  # or cuda
     weights = "auto"  # auto, official, ours, or a path
     seed = 0  # of the weights that were trained here
@@ -71,7 +74,7 @@ def _target(config: Mapping[str, Any]) -> tuple[str, float, float]:
 
 
 def _positive(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+    return value in POSITIVE
 
 
 def _method(config: Mapping[str, Any]) -> Method:
@@ -104,7 +107,7 @@ class Ruler:
         _, jobs = plan_jobs(wanted, outcome)
         if jobs and self.known.has(jobs[0].cell):
             return self.known.read(jobs[0].cell.key)
-        outcome = evaluate(wanted, self.sacred_run)
+        outcome = evaluate(wanted, self.sacred_run, announce=not self.found)
         if not outcome.cells:
             raise TesseraError(" ".join([*outcome.failed, *outcome.skipped]))
         return outcome.cells[0]

@@ -26,6 +26,7 @@ from core.codec import Image, Method, TesseraError
 from core.images import as_rgb
 from core.registry import discover, make_method
 from core.train import Crops, TrainConfig, fit
+from experiments.evaluate import say_refused
 from experiments.wiring import changed, default_params
 
 
@@ -143,6 +144,7 @@ def train(config: Mapping[str, Any], run: Any) -> int:
 def training_data(config: Mapping[str, Any], channels: int = 3) -> tuple[list[Image], dict[str, Any]]:
     """The training images at all scales, as RGB or (``channels`` 1) as grey planes, and what the checkpoint says."""
     source = training_set(config["dataset"], config["data_root"])
+    say_refused(source)
     stored = [image.read() for image in source]  # the fingerprints are of these: grey images count as grey
     arrays = (
         [as_rgb(i) for i in stored] if channels == 3 else [i[..., c : c + 1] for i in stored for c in range(i.shape[2])]

@@ -18,6 +18,8 @@ from pathlib import Path
 from core.codec import Image, TesseraError
 from core.registry import Registry
 
+SHOWN = 3  # pictures that are left out and named before work starts
+
 
 class MissingData(TesseraError):
     """Images that are not here: the text says what, where it was looked for, and the command that gets it."""
@@ -25,14 +27,17 @@ class MissingData(TesseraError):
 
 @dataclass(frozen=True)
 class NamedImage:
-    """One image, read when asked: ``data`` gives its stored bytes, ``decode`` makes them an image."""
+    """One image, read when asked: ``data`` gives its stored bytes, ``decode`` makes them an image.
+
+    In sets whose name takes an argument, ``decode`` also takes ``convert=``, a ``core.images.Conversion``.
+    """
 
     name: str
     data: Callable[[], bytes] = field(repr=False)
-    decode: Callable[[bytes], Image] = field(repr=False)
+    decode: Callable[..., Image] = field(repr=False)
 
     def read(self) -> Image:
-        """The image, uint8 (H, W, C); raises ``core.images.ImageError`` when its file is broken."""
+        """The image, uint8 (H, W, C); raises ``core.images.ImageError`` when its file cannot be used."""
         return self.decode(self.data())
 
     def sha256(self) -> str:
@@ -46,8 +51,8 @@ class ImageSet:
 
     ``title`` is the wording for every table and legend ('cifar10, first 1000 test'); ``subset`` tells that it is not
     the complete official split; ``private`` that its pictures must never be stored or published; ``overlaps`` names
-    data sets that show the same pictures in another size, which no pixel fingerprint can notice; ``broken`` has one
-    sentence for each unusable file that was left out.
+    data sets that show the same pictures in another size, which no pixel fingerprint can notice; ``left_out`` has one
+    sentence for each file that cannot be used; ``limit`` is the limit asked for where it left images out, else None.
     """
 
     name: str
@@ -60,7 +65,8 @@ class ImageSet:
     private: bool = False
     note: str = ""
     overlaps: tuple[str, ...] = ()
-    broken: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    limit: int | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -74,19 +80,28 @@ class ImageSet:
         return fingerprint(self.images)
 
     def checked(self) -> ImageSet:
-        """The same set after every image was decoded once: broken ones are moved to ``broken``."""
-        good, broken = [], list(self.broken)
+        """The same set after every image was decoded once: those that are refused are moved to ``left_out``."""
+        good, refused = [], list(self.left_out)
         for image in self.images:
             try:
                 image.read()
                 good.append(image)
             except TesseraError as error:
-                broken.append(str(error))
+                refused.append(str(error))
         lost = len(self.images) - len(good)
         if not lost:
             return self
-        title = f"{self.title}, {lost} broken left out"
-        return replace(self, title=title, images=tuple(good), subset=True, broken=tuple(broken))
+        title = f"{self.title}, {lost} left out"
+        return replace(self, title=title, images=tuple(good), subset=True, left_out=tuple(refused))
+
+    def refused(self) -> str:
+        """What is left out, in one sentence with the first reasons; '' where nothing is."""
+        if not self.left_out:
+            return ""
+        first = " ".join(f"{sentence.rstrip('.')}." for sentence in self.left_out[:SHOWN])
+        more = f" ({len(self.left_out) - SHOWN} more.)" if len(self.left_out) > SHOWN else ""
+        total = len(self) + len(self.left_out)
+        return f"left out: {len(self.left_out)} of {total} pictures of {self.name}: {first}{more}"
 
 
 def fingerprint(images: tuple[NamedImage, ...]) -> str:
@@ -102,7 +117,7 @@ class Found:
     images: tuple[NamedImage, ...]
     title: str = ""
     note: str = ""
-    broken: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import re
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 
 from benchmarks.datasets.base import Found, NamedImage
 from core.codec import Image, TesseraError
-from core.images import decode_image
+from core.images import AS_STORED, Conversion, decode_image
 
 SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm", ".gif", ".avif"}
+    ".png .jpg .jpeg .webp .bmp .tif .tiff .ppm .pgm .pnm .pbm .gif .avif .heic .heif .hif .jp2 .j2k .j2c .jpc .jpf .jxl "
+    ".sgi .rgb .bw .qoi".split()
 )
 Array = NDArray[np.uint8]
 
@@ -60,12 +61,34 @@ def labels(paths: list[str]) -> list[str]:
 
 
 def image_files(folder: Path, pattern: str = "*") -> tuple[NamedImage, ...]:
-    """The image files of a folder that match a glob pattern (``**/*`` descends), in natural order of their names."""
+    """The image files of a folder that match a glob pattern (``**/*`` descends), in natural order of their names.
+
+    Links are followed, to folders, too. A link to nothing is an image that cannot be read.
+    """
     if not folder.is_dir():
         return ()
-    paths = [p.relative_to(folder).as_posix() for p in folder.glob(pattern) if is_image(p.name) and p.is_file()]
+    entries = below(folder) if pattern == "**/*" else folder.glob(pattern)
+    paths = [p.relative_to(folder).as_posix() for p in entries if is_image(p.name) and not p.is_dir()]
     paths.sort(key=natural)
     return tuple(file_image(folder / path, name) for path, name in zip(paths, labels(paths), strict=True))
+
+
+def below(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """Everything but folders below a folder, through links, too; a link back to a folder above it is not followed.
+
+    Raises ``DataError`` for a folder that cannot be read.
+    """
+    try:
+        real, entries = folder.resolve(), sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read ({error.strerror or error}); make it readable or move it.") from error
+    if real in above:
+        return
+    for entry in entries:
+        if entry.is_dir():
+            yield from below(entry, above | {real})
+        else:
+            yield entry
 
 
 def file_image(path: Path, name: str) -> NamedImage:
@@ -74,14 +97,18 @@ def file_image(path: Path, name: str) -> NamedImage:
 
 
 def verified(images: tuple[NamedImage, ...], digests: Mapping[str, str]) -> Found | None:
-    """The images whose file has the published SHA-256; the others are reported as broken."""
-    good, broken = [], []
+    """The images whose file has the published SHA-256; the others are left out."""
+    good, other = [], []
     for image in images:
-        if image.sha256() == digests.get(image.name):
-            good.append(image)
-        else:
-            broken.append(f"{image.name} is not the published file (its SHA-256 differs); delete it and prepare again.")
-    return Found(tuple(good), broken=tuple(broken)) if images else None
+        try:
+            if image.sha256() == digests.get(image.name):
+                good.append(image)
+                continue
+            reason = f"{image.name} is not the published file (its SHA-256 differs); delete it and prepare again."
+        except DataError as error:
+            reason = str(error)
+        other.append(reason)
+    return Found(tuple(good), left_out=tuple(other)) if images else None
 
 
 def zip_images(path: Path) -> tuple[NamedImage, ...]:
@@ -173,8 +200,8 @@ def _expect(path: Path, images: Array) -> Array:
     return images
 
 
-def _decode(name: str, data: bytes) -> Image:
-    return decode_image(data, name)
+def _decode(name: str, data: bytes, convert: Conversion = AS_STORED) -> Image:
+    return decode_image(data, name, convert)
 
 
 def _from_samples(shape: tuple[int, int, int], data: bytes) -> Image:
@@ -182,6 +209,10 @@ def _from_samples(shape: tuple[int, int, int], data: bytes) -> Image:
 
 
 def _file_bytes(path: Path) -> bytes:
+    if path.is_symlink() and not path.exists():
+        raise DataError(f"{path} is a link to nothing; mend or remove it.")
+    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+        raise DataError(f"{path} is not a regular file; remove it.")
     try:
         return path.read_bytes()
     except OSError as error:
@@ -189,9 +220,12 @@ def _file_bytes(path: Path) -> bytes:
 
 
 def _span_bytes(path: Path, start: int, size: int) -> bytes:
-    with path.open("rb") as file:
-        file.seek(start)
-        return file.read(size)
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            return file.read(size)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error}); check the file.") from error
 
 
 def _zip_bytes(path: Path, member: str) -> bytes:
