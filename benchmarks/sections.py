@@ -17,7 +17,9 @@ from typing import Any
 from urllib.parse import quote
 
 from benchmarks.codebook import read_usages, usage_figures, usage_table
-from benchmarks.figures import as_data, plain, slug
+from benchmarks.curves import titles
+from benchmarks.figures import as_data, plain
+from benchmarks.names import slug
 from benchmarks.store import CellResult
 
 log = logging.getLogger("tessera.report")
@@ -35,9 +37,11 @@ AGAIN = "run the command that writes it again"
 def usage_sections(cells: Iterable[CellResult]) -> list[dict[str, Any]]:
     """Use of codebooks by image set: the table of all cells with codes, and figures of what each checkpoint codes."""
     groups: dict[str, list[CellResult]] = defaultdict(list)
-    for result in sorted(cells, key=lambda r: (r.label, r.cell.seed, float(r.means.get("bpp", 0.0)), r.key)):
+    listed = list(cells)
+    known = titles(listed)
+    for result in sorted(listed, key=lambda r: (r.label, r.cell.seed, float(r.means.get("bpp", 0.0)), r.key)):
         if result.about.get("codebook_sizes"):
-            groups[str(result.about.get("title", result.cell.dataset))].append(result)
+            groups[known[result.key]].append(result)
     found = []
     for title, group in sorted(groups.items()):
         counted = read_usages(group)

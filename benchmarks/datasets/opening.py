@@ -114,12 +114,15 @@ def _image_set(facts: Dataset, name: str, split: str, found: Found, limit: int |
     """The ``ImageSet`` of what was found; a set of files of unknown origin is decoded once to find the broken ones."""
     official = facts.splits[split]
     images = found.images[:limit]
+    names = [image.name for image in images]
     cut = len(images) < len(found.images)
-    whole = not found.title and not cut and not found.broken and len(images) == official.count
+    complete = len(found.images) + len(found.broken) == official.count
+    whole = not found.title and not cut and not found.broken and complete
+    first = (cut and complete and not found.broken) or official.begins_with(names)
     if found.title:
         title = f"{found.title}, first {len(images)}" if cut else found.title
     else:
-        title = facts.title(split, len(images), whole or bool(found.broken and not cut))
+        title = facts.title(split, names, complete and not cut, first)
     if found.broken:
         title += f", {len(found.broken)} broken left out"
     result = ImageSet(

@@ -67,7 +67,8 @@ def _open(folder: Path, split: str) -> Found | None:
             f"{folder} cannot be read without TensorFlow ({type(error).__name__}); "
             "prepare it again with file_format='array_record'."
         ) from error
-    images = tuple(NamedImage(f"{split}-{i:06d}", partial(_stored, source, i), _image) for i in range(count))
+    files = tuple(sorted(path for path in folder.iterdir() if path.is_file()))
+    images = tuple(NamedImage(f"{split}-{i:06d}", partial(_stored, source, i), _image, files) for i in range(count))
     return found(images, f"tfds {builder.name} {builder.version} {split}")
 
 
