@@ -35,8 +35,9 @@ def stem_of(text: str) -> str:
     """A file name without suffix, cut between words where it is too long for some systems; a hash says the rest."""
     if len(text) <= LONGEST:
         return text
-    kept = re.match(rf".{{1,{LONGEST - 7}}}(?=[_+])", text)
-    return f"{kept[0] if kept else text[: LONGEST - 7]}-{_hash(text)}"
+    most = LONGEST - 7
+    kept = re.match(rf".{{1,{most}}}(?=\+)", text) or re.match(rf".{{1,{most}}}(?=_)", text)
+    return f"{kept[0] if kept else text[:most]}-{_hash(text)}"
 
 
 def _hash(text: str) -> str:
