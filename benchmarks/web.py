@@ -76,7 +76,7 @@ def page_data(
     """
     kept = pictures(store)
     usage = usage_sections(cells)
-    usage_names = [each["name"] for one in usage for each in (*one["figures"], one["table"])]
+    parts = tuple(f"{one['table']['name']}{end}" for one in usage for end in "_-")  # of some methods alone
     columns = {"bpp": "bits per pixel"} | {m: metric_axis(m).text for m in metrics}
     return {
         "groups": [_group(g, metrics, store, kept, folder) for g in groups],
@@ -87,7 +87,7 @@ def page_data(
         "hidden": [f"published:{label}" for label in hidden],
         "stats": _stats(groups, cells),
         "usage": usage,
-        "stored": stored(store.root, folder, {*own, *usage_names}),
+        "stored": stored(store.root, folder, {*own, *(one["table"]["name"] for one in usage)}, parts),
     }
 
 

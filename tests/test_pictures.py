@@ -26,6 +26,7 @@ from benchmarks.report import group_curves
 from benchmarks.sections import usage_sections
 from benchmarks.store import Cell, Store, StoreError
 from core.codec import TesseraError
+from experiments import llvq
 from experiments.progress import state
 from experiments.task import Task
 from tests.shared import shared
@@ -129,6 +130,26 @@ def test_the_shipped_cells_are_where_their_pictures_lead():
     for result in store.cells(dataset="kodak", limit=None):
         assert store.path(replace(result.cell, pictures=result.pictures)) == result.folder
         assert not store.has(replace(result.cell, pictures="0" * 64))
+
+
+def test_counts_of_a_codebook_know_their_pictures(tmp_path, monkeypatch, capsys):
+    counted = []
+    monkeypatch.setattr(llvq, "measure", lambda row, config: counted.append(row) or {"distinct": len(counted)})
+    row = SimpleNamespace(dataset="fashion_mnist", quantizer="vq", weights=SimpleNamespace(id="w-1"))
+    config = {"sketch": False, "limit": None, "data_root": str(tmp_path / "data")}
+
+    def write(value: int) -> None:
+        for stem in ("train", "t10k"):
+            path = tmp_path / "data" / "fashion_mnist" / f"{stem}-images-idx3-ubyte"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"\0\0\x08\3" + b"".join(n.to_bytes(4, "big") for n in (1, 2, 2)) + bytes([value] * 4))
+
+    write(1)
+    assert [llvq._stored(row, config, tmp_path)["distinct"] for _ in range(2)] == [1, 1]
+    write(2)
+    assert llvq._stored(row, config, tmp_path)["distinct"] == 2 and "measured again" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "data")
+    assert llvq._stored(row, config, tmp_path)["distinct"] == 2  # without the pictures: what is stored
 
 
 def test_pictures_that_change_under_the_measurement_make_no_cell(tmp_path):
