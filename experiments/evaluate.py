@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from benchmarks import harness
-from benchmarks.datasets import ImageSet, converted_name, open_dataset
+from benchmarks.datasets import ImageSet, converted_name, open_dataset, stamps
 from benchmarks.store import Cell, CellResult, Store
 from core import checkpoint
 from core.checkpoint import Weights
@@ -28,6 +29,7 @@ class Outcome:
     failed: list[str] = field(default_factory=list)
     images: ImageSet | None = None  # what is measured on
     unfetched: int = 0  # cells whose weights nobody has asked the network for
+    pictures: str = ""  # the fingerprint of the images, as they are now
 
     @property
     def code(self) -> int:
@@ -71,6 +73,7 @@ def plan_jobs(config: Mapping[str, Any], outcome: Outcome) -> tuple[ImageSet, li
     images = open_dataset(name, config["limit"], config["data_root"])
     outcome.images = images
     outcome.left_out.extend(images.left_out)
+    outcome.pictures = stamps.fingerprint(images, Path(config["results"]) / "fingerprints")
     jobs: list[Job] = []
     missing: dict[str, list[str]] = {}  # method -> the first sentence, then the other points
     points = sequence(config["points"])
@@ -82,7 +85,7 @@ def plan_jobs(config: Mapping[str, Any], outcome: Outcome) -> tuple[ImageSet, li
             known = missing.setdefault(method.name, [])
             known.append(str(method.point) if known else str(error).rstrip("."))
             continue
-        jobs.append(Job(_cell(method, images, config, weights), method, weights))
+        jobs.append(Job(_cell(method, images, config, weights, outcome.pictures), method, weights))
     for sentence, *others in missing.values():
         outcome.failed.append(sentence + (f"; likewise at {', '.join(others)}." if others else "."))
     return images, jobs
@@ -97,11 +100,15 @@ def evaluate(config: Mapping[str, Any], sacred_run: str = "", announce: bool = T
     images, jobs = plan_jobs(config, outcome)
     if announce:
         say_refused(images)
+    if not all(store.has(job.cell) for job in jobs):
+        outcome.pictures = images.fingerprint  # of the pictures themselves: the identity of what is measured now
+        jobs = [replace(job, cell=replace(job.cell, pictures=outcome.pictures)) for job in jobs]
+        _say_replaced(jobs, images, store)
     started = time.monotonic()
     for number, job in enumerate(jobs, start=1):
         try:
             if store.has(job.cell):
-                outcome.cells.append(store.read(job.cell.key))
+                outcome.cells.append(store.read(job.cell))
                 if config["keep_images"] and harness.lacks_pictures(job.cell, images, store):
                     harness.keep_pictures(job.cell, _codec(job, config), images, store)
                 continue
@@ -182,7 +189,19 @@ def _check_device(name: str) -> None:
         raise TesseraError(reason) from None
 
 
-def _cell(method: Method, images: ImageSet, config: Mapping[str, Any], weights: Weights | None) -> Cell:
+def _say_replaced(jobs: Sequence[Job], images: ImageSet, store: Store) -> None:
+    """Say what was measured on other pictures of the data set and is measured again."""
+    older = store.others(job.cell for job in jobs if not store.has(job.cell))
+    if older:
+        names = ", ".join(dict.fromkeys(result.label for result in older))
+        print(
+            f"the pictures of {images.title} are not those of {len(older)} stored cells ({names}): measured again on "
+            "the present ones; the older cells stay apart.",
+            flush=True,
+        )
+
+
+def _cell(method: Method, images: ImageSet, config: Mapping[str, Any], weights: Weights | None, pictures: str) -> Cell:
     return Cell(
         method=method.name,
         variant=method.variant,
@@ -194,6 +213,7 @@ def _cell(method: Method, images: ImageSet, config: Mapping[str, Any], weights: 
         checkpoint=weights.id if weights else "",
         rate=config.get("rate", "file"),
         device=config["device"],
+        pictures=pictures,
     )
 
 

@@ -29,7 +29,7 @@ def evaluate_command(config: dict[str, Any], sacred_run: Any) -> int:
         from benchmarks import curves
 
         keys = {result.key for result in outcome.cells}
-        found = curves.measured(Store(config["results"]), outcome.cells[0].cell.dataset)
+        found = curves.measured(Store(config["results"]), outcome.cells[0].cell.dataset, pictures=outcome.pictures)
         print(to_markdown(rd_table([c for c in found if keys & set(c.cells)]), outcome.cells[0].about["title"]))
     say(outcome)
     return outcome.code

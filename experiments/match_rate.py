@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks import matching, tables
-from benchmarks.figures import slug
+from benchmarks import curves, matching, tables
+from benchmarks.names import label_name, set_name, stem_of
 from benchmarks.options import POSITIVE
 from benchmarks.store import CellResult, Store
 from core.codec import Method, Point, TesseraError
@@ -50,12 +50,14 @@ def match_rate(config: Mapping[str, Any], run: Any) -> int:
         tried, start = ruler.with_weights(tried)
     match = matching.search(tried, start, lambda point: ruler.result(point).means[metric], target, tolerance)
     frame = table(match, {point: ruler.result(point) for point in match.tried}, metric, target)
-    title = ruler.result(match.best).about["title"]
+    best = ruler.result(match.best)
+    title = best.about["title"]
     caption = f"{method.name} at {target:g} {UNITS[metric]} on {title}"
     print(tables.to_markdown(frame, caption))
     for line in (*ruler.missing, *sentences(match, method, metric, target)):
         print(line)
-    stem = Path(config["results"]) / FOLDER / slug(f"{method.name} {metric} {target:g} {title}")
+    curve, where = curves.of_cells([best])[0], set_name(best.cell.dataset, title, best.pictures)
+    stem = Path(config["results"]) / FOLDER / stem_of(f"{label_name(curve.label)}_{metric}_{target:g}_{where}")
     print(*tables.to_files(frame, stem, caption), sep="\n")
     return 0 if match.in_range else 1
 
@@ -106,7 +108,7 @@ class Ruler:
         outcome, wanted = Outcome(), {**self.config, "points": [point]}
         _, jobs = plan_jobs(wanted, outcome)
         if jobs and self.known.has(jobs[0].cell):
-            return self.known.read(jobs[0].cell.key)
+            return self.known.read(jobs[0].cell)
         outcome = evaluate(wanted, self.sacred_run, announce=not self.found)
         if not outcome.cells:
             raise TesseraError(" ".join([*outcome.failed, *outcome.skipped]))

@@ -108,7 +108,7 @@ def test_tar_of_png(tmp_path):
             archive.addfile(info, io.BytesIO(data))
     found = open_dataset("imagenet32", root=tmp_path)
     assert [image.name for image in found] == ["1", "2", "10"]
-    assert found.title == "imagenet32, first 3 valid"
+    assert found.title == "imagenet32, 3 of 50000 valid (1, 2, 10)"
     for image in found:
         assert np.array_equal(image.read(), images[f"valid_32x32/{image.name}.png"])
 
@@ -117,7 +117,7 @@ def test_clic_splits_are_folders(tmp_path):
     folder = tmp_path / "clic" / "mobile_test"
     folder.mkdir(parents=True)
     (folder / "a.png").write_bytes(encoded(noise(3, 3, 3)))
-    assert open_dataset("clic_mobile_test", root=tmp_path).title == "clic, first 1 mobile_test"
+    assert open_dataset("clic_mobile_test", root=tmp_path).title == "clic, 1 of 178 mobile_test (a)"
     with pytest.raises(MissingData, match=r"no images of clic in .*experiments\.prepare with dataset=clic'"):
         open_dataset("clic", root=tmp_path)
     with pytest.raises(MissingData, match=r"clic \(test2022\).*dataset=clic split=test2022'"):

@@ -128,7 +128,7 @@ def test_a_changed_kodak_file_is_reported_and_left_out(tmp_path):
     (folder / "kodim03.png").write_bytes(encoded(noise(8, 8, 3)))
     images = open_dataset("kodak", root=tmp_path)
     assert [image.name for image in images] == ["kodim01", "kodim02"]
-    assert images.subset and images.title == "kodak, 1 left out"
+    assert images.subset and images.title == "kodak, first 2, 1 left out"
     assert images.left_out[0].startswith("kodim03 is not the published file")
 
 
@@ -256,7 +256,7 @@ def test_the_worked_example_of_the_page_adds_a_data_set(tmp_path, monkeypatch):
         open_dataset("tecnick", root=tmp_path)
     (tmp_path / "tecnick").mkdir()
     (tmp_path / "tecnick" / "a.png").write_bytes(encoded(noise(2, 2, 3)))
-    assert open_dataset("tecnick", root=tmp_path).title == "tecnick, first 1"
+    assert open_dataset("tecnick", root=tmp_path).title == "tecnick, 1 of 100 (a)"
 
 
 def test_celeba_official_partition(tmp_path, monkeypatch):

@@ -10,7 +10,8 @@ A data set is one decorated function in one file of this folder::
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from core.codec import Image, TesseraError
 from core.registry import Registry
 
 SHOWN = 3  # pictures that are left out and named before work starts
+NAMED = 3  # images of a part of a split that its title names
 
 
 class MissingData(TesseraError):
@@ -29,12 +31,14 @@ class MissingData(TesseraError):
 class NamedImage:
     """One image, read when asked: ``data`` gives its stored bytes, ``decode`` makes them an image.
 
-    In sets whose name takes an argument, ``decode`` also takes ``convert=``, a ``core.images.Conversion``.
+    In sets whose name takes an argument, ``decode`` also takes ``convert=``, a ``core.images.Conversion``. ``files``
+    are those that the bytes lie in: while they stay as they are, so do the bytes. Empty: not known.
     """
 
     name: str
     data: Callable[[], bytes] = field(repr=False)
     decode: Callable[..., Image] = field(repr=False)
+    files: tuple[Path, ...] = field(default=(), repr=False)
 
     def read(self) -> Image:
         """The image, uint8 (H, W, C); raises ``core.images.ImageError`` when its file cannot be used."""
@@ -106,8 +110,12 @@ class ImageSet:
 
 def fingerprint(images: tuple[NamedImage, ...]) -> str:
     """SHA-256 over lines 'digest  name', as ``sha256sum`` prints them."""
-    lines = "".join(f"{image.sha256()}  {image.name}\n" for image in images)
-    return hashlib.sha256(lines.encode()).hexdigest()
+    return fingerprint_of((image.sha256(), image.name) for image in images)
+
+
+def fingerprint_of(digests: Iterable[tuple[str, str]]) -> str:
+    """The fingerprint of a set from the digest and the name of each image, in order."""
+    return hashlib.sha256("".join(f"{digest}  {name}\n" for digest, name in digests).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -122,11 +130,22 @@ class Found:
 
 @dataclass(frozen=True)
 class Split:
-    """The official split: its number of images (0: unknown) and, where known, the fingerprint of the complete set."""
+    """The official split: its number of images (0: unknown) and, where known, the fingerprint of the complete set.
+
+    ``start`` is the number in the name of its first image where names count up one by one, None where they do not.
+    """
 
     count: int = 0
     trainable: bool = False
     fingerprint: str = ""
+    start: int | None = None
+
+    def begins_with(self, names: Sequence[str]) -> bool:
+        """Whether these can only be the split's first images: their names count up from its first."""
+        numbers = [re.search(r"(\d+)$", name) for name in names]
+        return self.start is not None and [n and int(n[1]) for n in numbers] == [
+            *range(self.start, self.start + len(names))
+        ]
 
 
 @dataclass(frozen=True)
@@ -172,10 +191,16 @@ class Dataset:
     argument: str = ""  # what follows the colon in the name ('PATH' in folder:PATH); such a set has no folder
     roots: Callable[[], list[Path]] = list  # further data roots
 
-    def title(self, split: str, number: int, whole: bool) -> str:
-        """'cifar10 test' for a complete split, 'cifar10, first 9 test' for its beginning, 'kodak' for the only one."""
-        name = self.name if whole else f"{self.name}, first {number}"
-        return name if len(self.splits) == 1 else f"{name} {split}"
+    def title(self, split: str, names: Sequence[str], whole: bool, first: bool) -> str:
+        """'cifar10 test' for a complete split, 'cifar10, first 9 test' for its beginning, 'kodak' for the only one.
+
+        Others of a split are named where they are few: 'kodak, 2 of 24 (kodim05, kodim06)', 'kodak, 9 of 24'.
+        """
+        count = self.splits[split].count
+        some = f"first {len(names)}" if first else f"{len(names)} of {count}" if count else f"{len(names)} images"
+        said = "" if len(self.splits) == 1 else f" {split}"
+        listed = f" ({', '.join(names)})" if not whole and not first and len(names) <= NAMED else ""
+        return f"{self.name}{said}" if whole else f"{self.name}, {some}{said}{listed}"
 
 
 DATASETS: Registry[Dataset] = Registry("data set")

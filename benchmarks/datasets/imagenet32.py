@@ -27,7 +27,7 @@ def _sample(folder: Path, size: int, title: str) -> Found | None:
         return None
     with np.load(path, allow_pickle=False) as archive:
         names = archive["names"]
-    return found(array_images(npz_array(path), "", names), title, NOTE)
+    return found(array_images(npz_array(path), "", (path,), names), title, NOTE)
 
 
 @dataset(

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import sys
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.datasets.base import Found, NamedImage, Split, dataset
-from benchmarks.datasets.files import DataError, file_sha256, found
+from benchmarks.datasets.files import DataError, file_sha256, found, state
 from core.codec import Image
 from core.images import AS_STORED, Conversion, decode_image
 
@@ -26,9 +26,20 @@ def key(number: int) -> bytes:
     return number.to_bytes(KEY_BYTES, sys.byteorder)
 
 
-@cache
+_OPEN: dict[Path, tuple[Any, Any]] = {}  # environments by folder, each with the state of its file
+
+
 def opened(path: Path) -> Any:
-    """The data set's environment, for reading; one per process."""
+    """The data set's environment, for reading; one per process, opened again when its file was replaced."""
+    now = state(path / DATA)
+    if path not in _OPEN or _OPEN[path][0] != now:
+        if path in _OPEN:
+            _OPEN.pop(path)[1].close()  # LMDB opens a folder once in a process
+        _OPEN[path] = now, _environment(path)
+    return _OPEN[path][1]
+
+
+def _environment(path: Path) -> Any:
     try:
         import lmdb
     except ImportError:
@@ -109,5 +120,8 @@ def lmdb_images(path: Path, split: str) -> Found | None:
     entries = opened(path).stat()["entries"]
     if entries != length:
         raise DataError(f"{path} holds {entries} images and its metadata say {length}: build it again.")
-    images = (NamedImage(f"{i:07d}", partial(stored_bytes, path, i), partial(_decode, path, i)) for i in range(length))
+    files = (path / DATA,)
+    images = (
+        NamedImage(f"{i:07d}", partial(stored_bytes, path, i), partial(_decode, path, i), files) for i in range(length)
+    )
     return found(tuple(images), f"lmdb {path.resolve().name}")

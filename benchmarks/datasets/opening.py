@@ -160,12 +160,15 @@ def _image_set(
     """The ``ImageSet`` of what was found; a set of files of unknown origin is decoded once to find what is refused."""
     official = facts.splits[split]
     images = found.images[:limit]
+    names = [image.name for image in images]
     cut = len(images) < len(found.images)
-    whole = not found.title and not cut and not found.left_out and len(images) == official.count
+    complete = len(found.images) + len(found.left_out) == official.count
+    whole = not found.title and not cut and not found.left_out and complete
+    first = (cut and complete and not found.left_out) or official.begins_with(names)
     if found.title:
         title = f"{found.title}, first {len(images)}" if cut else found.title
     else:
-        title = facts.title(split, len(images), whole or bool(found.left_out and not cut))
+        title = facts.title(split, names, complete and not cut, first)
     title = ", ".join((title, *convert.parts))
     if found.left_out:
         title += f", {len(found.left_out)} left out"

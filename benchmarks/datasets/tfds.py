@@ -71,8 +71,11 @@ def _open(folder: Path, split: str) -> Found | None:
             "prepare it again with file_format='array_record'."
         ) from error
     where = f"{folder}, {split} image"
+    files = tuple(sorted(path for path in folder.iterdir() if path.is_file()))
     images = tuple(
-        NamedImage(f"{split}-{i:06d}", partial(_stored, f"{where} {i}", source, i), partial(_image, f"{where} {i}"))
+        NamedImage(
+            f"{split}-{i:06d}", partial(_stored, f"{where} {i}", source, i), partial(_image, f"{where} {i}"), files
+        )
         for i in range(count)
     )
     if images:
