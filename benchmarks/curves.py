@@ -78,6 +78,9 @@ def of_cells(cells: Iterable[CellResult], by_title: bool = False) -> list[Curve]
     groups: dict[str, list[CellResult]] = defaultdict(list)
     for result in cells:
         groups[_identity(result)].append(result)
+    for key in [key for key, group in groups.items() if _mixed(group)]:
+        for result in groups.pop(key):
+            groups[f"{key} {result.cell.checkpoint}"].append(result)
     labels = _labels([group[0] for group in groups.values()], by_title)
     curves = [_curve(label, group) for label, group in zip(labels, groups.values(), strict=True)]
     return sorted(curves, key=lambda c: (c.dataset, c.title, c.label, c.cells))
@@ -89,6 +92,14 @@ def _identity(result: CellResult) -> str:
     del shared["point"], shared["checkpoint"]
     about = {name: result.about.get(name, "") for name in ("legend", "data_fingerprint", "title")}
     return json.dumps([shared, about], sort_keys=True)
+
+
+def _mixed(group: Sequence[CellResult]) -> bool:
+    """Whether cells whose weights were given by path, and have no other name, are of several for one point."""
+    points = {json.dumps(r.cell.point): r.cell.checkpoint for r in group}
+    return group[0].about.get("legend") == "path" and any(
+        points[json.dumps(r.cell.point)] != r.cell.checkpoint for r in group
+    )
 
 
 def _labels(firsts: Sequence[CellResult], by_title: bool = False) -> list[str]:
@@ -129,7 +140,8 @@ def _facts(result: CellResult) -> dict[str, Any]:
     about = result.about
     data = str(about.get("data_fingerprint", ""))[:6]
     cell = result.cell
-    return {"title": _title(result), "split": cell.split, "data": data, "limit": cell.limit, **cell.variant}
+    weights = {"weights": cell.checkpoint} if about.get("legend") == "path" else {}
+    return {"title": _title(result), "split": cell.split, "data": data, "limit": cell.limit, **weights, **cell.variant}
 
 
 def _title(result: CellResult) -> str:

@@ -29,7 +29,8 @@ class QRes(Method):
         return QResVAE(self.arch, self.lmb)
 
     def codec(self, model: QResVAE) -> QResCodec:
-        """A codec of the model in eval mode."""
+        """A codec of the model in eval mode; ``TesseraError`` for a lambda that it is not trained for."""
+        self.check_point()
         return QResCodec(model, self.name, checkpoint.digest(model))
 
     def read_state(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -113,3 +114,8 @@ class QRes3MVR(QRes):
     def model(self) -> QResVAE:
         """A fresh conditional network."""
         return QResVAE(self.arch, self.lmb, self.lmb_range, self.target)
+
+    @property
+    def trained_range(self) -> tuple[float, float]:
+        """What training draws lambda from."""
+        return self.lmb_range
