@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from core import checkpoint
-from core.codec import Method
+from core.codec import Method, TesseraError
 from core.registry import METHODS
 from qres.codec import QResCodec
 from qres.network import QRES3M, QRES3M_VR, QRES17M, QRES34M, QRES34M_LOSSLESS, Architecture, QResVAE
@@ -110,6 +110,11 @@ class QRes3MVR(QRes):
     lmb: float = 64
     lmb_range: tuple[float, float] = (4, 1024)
     target: str = "mse"  # or ms_ssim: what the weights were trained for
+
+    def __post_init__(self) -> None:
+        pair = self.lmb_range if isinstance(self.lmb_range, (tuple, list)) else ()
+        if not (len(pair) == 2 and all(isinstance(v, (int, float)) for v in pair) and 0 < pair[0] <= pair[1]):
+            raise TesseraError(f"lmb_range={self.lmb_range} must be two numbers above 0, the lower one first.")
 
     def model(self) -> QResVAE:
         """A fresh conditional network."""

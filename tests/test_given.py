@@ -90,6 +90,12 @@ def test_a_setting_outside_of_the_trained_range(lmb):
             refuse()
 
 
+@pytest.mark.parametrize("wrong", [5, (4,), (1024, 4), (0, 4), ("a", "b"), (float("nan"), 4)])
+def test_a_range_is_two_numbers(wrong):
+    with pytest.raises(TesseraError, match="must be two numbers above 0, the lower one first"):
+        make_method("qres3m_vr", {"lmb_range": wrong})
+
+
 def test_the_range_is_kept_by_every_command(command, pictures):
     for words in (
         ("benchmarks/rd_curve.py", "with", "method=qres3m_vr", HERE, "limit=1", "points=1,5000"),
