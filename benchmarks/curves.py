@@ -115,6 +115,9 @@ def of_cells(cells: Iterable[CellResult], by_title: bool = False) -> list[Curve]
     listed = list(cells)
     for result in listed:
         groups[_identity(result)].append(result)
+    for key in [key for key, group in groups.items() if _mixed(group)]:
+        for result in groups.pop(key):
+            groups[f"{key} {result.cell.checkpoint}"].append(result)
     known = titles(listed)
     labels = _labels([group[0] for group in groups.values()], known if by_title else None)
     curves = [_curve(label, group, known) for label, group in zip(labels, groups.values(), strict=True)]
@@ -127,6 +130,14 @@ def _identity(result: CellResult) -> str:
     del shared["point"], shared["checkpoint"]
     about = {name: result.about.get(name, "") for name in ("legend", "title")}
     return json.dumps([shared | {"pictures": result.pictures}, about], sort_keys=True)
+
+
+def _mixed(group: Sequence[CellResult]) -> bool:
+    """Whether cells whose weights were given by path, and have no other name, are of several for one point."""
+    points = {json.dumps(r.cell.point): r.cell.checkpoint for r in group}
+    return group[0].about.get("legend") == "path" and any(
+        points[json.dumps(r.cell.point)] != r.cell.checkpoint for r in group
+    )
 
 
 def _labels(firsts: Sequence[CellResult], titles: Mapping[str, str] | None = None) -> list[str]:
@@ -165,7 +176,8 @@ def _label(result: CellResult) -> str:
 def _facts(result: CellResult) -> dict[str, Any]:
     """What can tell curves of one label apart (a default that changed between two runs, other images)."""
     data, cell = result.pictures[:6], result.cell
-    return {"title": _title(result), "split": cell.split, "data": data, "limit": cell.limit, **cell.variant}
+    weights = {"weights": cell.checkpoint} if result.about.get("legend") == "path" else {}
+    return {"title": _title(result), "split": cell.split, "data": data, "limit": cell.limit, **weights, **cell.variant}
 
 
 def _title(result: CellResult) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 from benchmarks import harness
 from benchmarks.datasets import ImageSet, converted_name, open_dataset, stamps
 from benchmarks.store import Cell, CellResult, Store
-from core import checkpoint
+from core import checkpoint, devices
 from core.checkpoint import Weights
 from core.codec import Codec, Method, TesseraError
 from core.registry import discover, make_method, unknown
@@ -68,7 +69,7 @@ class Job:
 def plan_jobs(config: Mapping[str, Any], outcome: Outcome) -> tuple[ImageSet, list[Job]]:
     """The images and cells that a config asks for; mistakes raise, reasoned skips and missing weights are noted."""
     requests = _requests(config)
-    _check_device(config["device"])
+    config = {**config, "device": devices.available(config["device"])}
     name = converted_name(config["dataset"], config.get("alpha"), config.get("depth"))
     images = open_dataset(name, config["limit"], config["data_root"])
     outcome.images = images
@@ -77,7 +78,8 @@ def plan_jobs(config: Mapping[str, Any], outcome: Outcome) -> tuple[ImageSet, li
     jobs: list[Job] = []
     missing: dict[str, list[str]] = {}  # method -> the first sentence, then the other points
     points = sequence(config["points"])
-    for method in _methods(requests, points and list(dict.fromkeys(points)), images, outcome):
+    points = points and list(dict.fromkeys(points))
+    for method in _methods(requests, points, images, outcome, str(config["weights"])):
         try:
             weights = checkpoint.find(method, config["weights"])
         except TesseraError as error:  # none, or ones that cannot be used
@@ -97,6 +99,7 @@ def evaluate(config: Mapping[str, Any], sacred_run: str = "", announce: bool = T
     What is left out is said before, unless the caller did (``announce``).
     """
     store, outcome = Store(config["results"]), Outcome()
+    config = {**config, "device": devices.available(config["device"])}
     images, jobs = plan_jobs(config, outcome)
     if announce:
         say_refused(images)
@@ -153,7 +156,11 @@ def _requests(config: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _methods(
-    requests: Sequence[tuple[str, dict[str, Any]]], points: list[Any] | None, images: ImageSet, outcome: Outcome
+    requests: Sequence[tuple[str, dict[str, Any]]],
+    points: list[Any] | None,
+    images: ImageSet,
+    outcome: Outcome,
+    weights: str,
 ) -> Iterator[Method]:
     """Every method at every point; builds all of them first, so a typing error stops the run before it starts."""
     built = [(name, make_method(name, params), params) for name, params in requests]
@@ -162,11 +169,12 @@ def _methods(
         if reason:
             outcome.skipped.append(f"{method.name} on {images.title}: {reason}")
             continue
-        yield from (method.at(point) for point in _points(method, params, points))
+        yield from (method.at(point) for point in _points(method, params, points, weights))
 
 
-def _points(method: Method, params: Mapping[str, Any], asked: list[Any] | None) -> Sequence[Any]:
-    """The points to measure: the requested ones, a curve parameter the user set, or the method's own."""
+def _points(method: Method, params: Mapping[str, Any], asked: list[Any] | None, weights: str) -> Sequence[Any]:
+    """The points to measure: the requested ones, a curve parameter the user set, those of weights given by path, or
+    the method's own."""
     if method.curve is None:
         if asked:
             raise TesseraError(f"{method.name} has no setting that moves along a curve: leave points=... out.")
@@ -174,19 +182,11 @@ def _points(method: Method, params: Mapping[str, Any], asked: list[Any] | None) 
     for point in asked or ():
         if any(isinstance(p, (int, float)) for p in method.points) and not isinstance(point, (int, float)):
             raise unknown(f"point of {method.name}", str(point), map(str, method.points))
-    return asked or ([method.point] if method.curve in params else method.points)
-
-
-def _check_device(name: str) -> None:
-    if name == "cpu":
-        return
-    import torch
-
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError):
-        reason = f"device={name} is not available here: use device=cpu, or run on a machine with one."
-        raise TesseraError(reason) from None
+    if asked or method.curve in params:
+        return asked or [method.point]
+    low, high = method.trained_range or (-math.inf, math.inf)
+    inside = [p for p in method.points if isinstance(p, str) or low <= p <= high]
+    return checkpoint.points(method, weights) or inside
 
 
 def _say_replaced(jobs: Sequence[Job], images: ImageSet, store: Store) -> None:
@@ -230,7 +230,7 @@ def _measure(job: Job, images: ImageSet, store: Store, config: Mapping[str, Any]
         _codec(job, config),
         images,
         store,
-        about=harness.describe(method, images, legend=weights.origin if weights else ""),
+        about=harness.describe(method, images, legend=weights.legend if weights else ""),
         provenance=harness.provenance(config["device"], sacred_run),
         train_fingerprints=checkpoint.seen(weights) if weights else (),
         trained_on=data.get("names", ()),

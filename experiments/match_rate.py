@@ -12,6 +12,7 @@ from benchmarks import curves, matching, tables
 from benchmarks.names import label_name, set_name, stem_of
 from benchmarks.options import POSITIVE
 from benchmarks.store import CellResult, Store
+from core import checkpoint
 from core.codec import Method, Point, TesseraError
 from core.registry import discover, make_method
 from experiments.evaluate import Outcome, evaluate, plan_jobs
@@ -47,7 +48,7 @@ def match_rate(config: Mapping[str, Any], run: Any) -> int:
     tried, start = matching.settings(method)
     ruler = Ruler(config, str(run._id or ""))
     if tried is method.points:
-        tried, start = ruler.with_weights(tried)
+        tried, start = ruler.with_weights(checkpoint.points(method, str(config["weights"])) or tried)
     match = matching.search(tried, start, lambda point: ruler.result(point).means[metric], target, tolerance)
     frame = table(match, {point: ruler.result(point) for point in match.tried}, metric, target)
     best = ruler.result(match.best)

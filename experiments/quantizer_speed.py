@@ -20,6 +20,7 @@ from torch import Tensor
 
 from benchmarks import meter
 from benchmarks.tables import to_files, to_markdown
+from core import devices
 from experiments.wiring import experiment, guarded
 from lattice.points import LATTICES
 from lattice.quantizers import Codebook, DiagonalLattice, MovingCodebook
@@ -78,7 +79,7 @@ def jobs(z: Tensor) -> list[tuple[str, str, int, Callable[[], Any]]]:
 def quantizer_speed(config: Mapping[str, Any], run: Any) -> int:
     """Measure, print, write the table."""
     torch.set_num_threads(int(config["threads"]))
-    device = config["device"]
+    device = devices.available(config["device"])
     z = torch.randn(max(1, config["vectors"]), DIM, generator=torch.Generator().manual_seed(0)).to(device)
     rows = []
     for name, what, dim, call in jobs(z):

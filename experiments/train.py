@@ -1,7 +1,8 @@
 """Train a method on a data set: the one loop of ``core.train`` with logs, provenance and a checkpoint at the end.
 
-Writes into ``<folder>`` (default runs/<method>-<point>-<seed>): ``state.pt`` (to resume), ``train.csv`` and TensorBoard
-events (the curve), and at the end ``weights.safetensors`` with ``meta.json``. The same command resumes.
+Writes into ``<folder>`` (default runs/<method>-<point>-<seed>): ``run.json`` (what it is), ``state.pt`` (to resume),
+``train.csv`` and TensorBoard events (the curve), and at the end ``weights.safetensors`` with ``meta.json``. The same
+command resumes, also with more ``steps``; another one is refused in the same folder (``experiments.run_record``).
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from benchmarks import paper
 from benchmarks.datasets import fingerprints, open_dataset, training_set
 from benchmarks.figures import training_figure
 from benchmarks.provenance import provenance
-from core import checkpoint, parallel
+from core import checkpoint, devices, parallel
 from core.codec import Image, Method, TesseraError
+from core.finite import check_weights
 from core.images import as_rgb
 from core.registry import discover, make_method
 from core.train import Crops, TrainConfig, fit
 from experiments.evaluate import say_refused
+from experiments.run_record import claim, facts
 from experiments.wiring import changed, default_params
 
 
@@ -109,7 +112,7 @@ def train(config: Mapping[str, Any], run: Any) -> int:
     recipe = _recipe(config)
     folder = Path(config["folder"] or f"runs/{method.name}-{method.point}-seed{config['seed']}")
     torch.manual_seed(recipe.seed)
-    start = None if config["init"] is None else checkpoint.find(method, config["init"], hasattr(method, "adopt"))
+    start = None if config["init"] is None else checkpoint.find(method, config["init"], any_point=True)
     model = _initial(method, start)
     if config["straight_through"]:
         if not hasattr(model, "straight_through"):
@@ -124,6 +127,7 @@ def train(config: Mapping[str, Any], run: Any) -> int:
     crops = (Crops if config["turns"] else Upright)(
         images, config["crop"], recipe.seed, (config["first_crop"] or 0, recipe.first_steps)
     )
+    before, data = claim(folder, facts(method, config, data, start)), checkpoint.inherited(data, start)
     with parallel.process_group(torch.device(recipe.device)):
         log = _Log(folder, recipe.steps, run) if parallel.is_main() else (lambda step, values: None)
         watch = (lambda net, step: net.monitor(images[:WATCHED])) if isinstance(model, CountsCodes) else None
@@ -134,6 +138,7 @@ def train(config: Mapping[str, Any], run: Any) -> int:
             if isinstance(trained, CountsCodes):
                 trained.calibrate(images)
             meta = describe(method, recipe, {**config, "init": start and start.id}, data)
+            meta = {**meta, "recipe": {**meta["recipe"], "steps_before": before}}
             weights = checkpoint.save(folder, trained, meta, half=config["half"])
             print(f"{weights.id}: {weights.path} ({weights.meta['bytes'] / 1e6:.1f} MB)")
             if (folder / "train.csv").exists():
@@ -207,12 +212,10 @@ def describe(method: Method, recipe: TrainConfig, config: Mapping[str, Any], dat
 def _recipe(config: Mapping[str, Any]) -> TrainConfig:
     names = ("steps", "batch", "lr", "schedule", "hold", "cycles", "optimizer", "warmup", "clip", "ema", "amp", "seed",
              "log_every", "save_every")  # fmt: skip
-    device = config["device"]
+    device = devices.available(config["device"])
     for name in ("steps", "batch", "crop", "cycles", "threads", "log_every", "save_every"):
         if config[name] < 1:
             raise TesseraError(f"{name}={config[name]} must be at least 1.")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise TesseraError(f"device={device} is not available here: use device=cpu, or run on a machine with a GPU.")
     first = {}
     if config["first_crop"]:
         first = {"first_batch": config["first_batch"] or config["batch"],
@@ -222,7 +225,9 @@ def _recipe(config: Mapping[str, Any]) -> TrainConfig:
 
 def _initial(method: Method, start: checkpoint.Weights | None) -> torch.nn.Module:
     if start is not None and hasattr(method, "adopt"):  # what fits of weights for another point
-        adopted: torch.nn.Module = method.adopt(checkpoint.read(start.path))
+        state = checkpoint.read(start.path)
+        check_weights(state, start.path)
+        adopted: torch.nn.Module = method.adopt(state)
         return adopted
     model: torch.nn.Module | None = method.model() if start is None else checkpoint.load(method, start)
     if model is None:
@@ -245,10 +250,6 @@ class _Log:
     def __init__(self, folder: Path, steps: int, run: Any) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise TesseraError(f"{folder} cannot be written ({error.strerror}): give another folder=DIR.") from None
         self.path, self.steps, self.run = folder / "train.csv", steps, run
         self.last = -1  # the step of the last line, which training and monitoring share
         self.writer = SummaryWriter(str(folder / "tensorboard"))

@@ -27,8 +27,9 @@ from sacred.observers import FileStorageObserver
 
 from benchmarks import arguments
 from benchmarks.options import check, literal
-from core.codec import TesseraError
-from core.registry import METHODS, discover, unknown
+from core import checkpoint
+from core.codec import Method, TesseraError
+from core.registry import METHODS, discover, make_method, unknown
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS.CAPTURE_MODE = "sys"  # the default loses the end of the output now and then
@@ -37,6 +38,7 @@ SETTINGS.DISCOVER_SOURCES = "none"
 SETTINGS.DISCOVER_DEPENDENCIES = "none"  # each cell records versions and commit itself
 
 Scope = Callable[..., Any]
+_given: set[str] = set()  # names of params.NAME=... on the command line that runs
 
 
 def experiment(
@@ -75,6 +77,8 @@ def with_defaults(ex: Experiment, defaults: Mapping[str, Any]) -> None:
 def run(ex: Experiment, argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line of an experiment and exit: 0 done, 1 some failed, 2 a mistake of the user, 130 stopped."""
     words = list(sys.argv if argv is None else argv)
+    _given.clear()
+    _given.update(word.partition("=")[0].removeprefix("params.") for word in words if word.startswith("params."))
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         _check_names(ex, words)
@@ -90,6 +94,8 @@ def run(ex: Experiment, argv: Sequence[str] | None = None) -> NoReturn:
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here.", file=sys.stderr)
         sys.exit(130)
+    finally:
+        _given.clear()
 
 
 def _shown(ex: Experiment, words: list[str]) -> Any:
@@ -145,9 +151,18 @@ def default_params(method: str) -> dict[str, Any]:
 
 
 def changed(params: Mapping[str, Any], method: str) -> dict[str, Any]:
-    """The parameters a user set: those that differ from the method's defaults, and unknown ones (to be refused)."""
+    """The parameters a user set: those on the command line, others than the defaults, and unknown ones (refused)."""
     defaults = default_params(method)
-    return {k: v for k, v in params.items() if k not in defaults or _plain(v) != _plain(defaults[k])}
+    return {k: v for k, v in params.items() if k in _given or k not in defaults or _plain(v) != _plain(defaults[k])}
+
+
+def configured(config: Mapping[str, Any]) -> Method:
+    """The method of a config; at the one point of weights given by path where the user named none."""
+    discover()
+    params = changed(config["params"], config["method"])
+    method = make_method(config["method"], params)
+    own = () if method.curve in params else checkpoint.points(method, str(config.get("weights")))
+    return method.at(own[0]) if len(own) == 1 else method
 
 
 def sequence(value: Any) -> list[Any] | None:

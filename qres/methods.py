@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from core import checkpoint
-from core.codec import Method
+from core.codec import Method, TesseraError
 from core.registry import METHODS
 from qres.codec import QResCodec
 from qres.network import QRES3M, QRES3M_VR, QRES17M, QRES34M, QRES34M_LOSSLESS, QRES34M_VR, Architecture, QResVAE
@@ -30,7 +30,8 @@ class QRes(Method):
         return QResVAE(self.arch, self.lmb)
 
     def codec(self, model: QResVAE) -> QResCodec:
-        """A codec of the model in eval mode."""
+        """A codec of the model in eval mode; ``TesseraError`` for a lambda that it is not trained for."""
+        self.check_point()
         return QResCodec(model, self.name, checkpoint.digest(model))
 
     def read_state(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -52,6 +53,7 @@ class QRes34M(QRes):
 
     arch: ClassVar[Architecture] = QRES34M
     conditional: ClassVar[Architecture | None] = QRES34M_VR
+    takes: ClassVar[tuple[str, ...]] = ("qres34m_vr",)
     curve: ClassVar[str | None] = "lmb"
     points: ClassVar[tuple[float, ...]] = (16, 32, 64, 128, 256, 512, 1024, 2048)
     lmb: float = 16
@@ -92,6 +94,7 @@ class QRes3M(QRes):
 
     arch: ClassVar[Architecture] = QRES3M
     conditional: ClassVar[Architecture | None] = QRES3M_VR
+    takes: ClassVar[tuple[str, ...]] = ("qres3m_vr",)
     trains_on: ClassVar[tuple[str, ...]] = ("bsds500",)
     curve: ClassVar[str | None] = "lmb"
     points: ClassVar[tuple[float, ...]] = (16, 64, 256)
@@ -110,9 +113,19 @@ class QResVR(QRes):
     lmb_range: tuple[float, float] = (4, 1024)
     target: str = "mse"  # or ms_ssim: what the weights were trained for
 
+    def __post_init__(self) -> None:
+        pair = self.lmb_range if isinstance(self.lmb_range, (tuple, list)) else ()
+        if not (len(pair) == 2 and all(isinstance(v, (int, float)) for v in pair) and 0 < pair[0] <= pair[1]):
+            raise TesseraError(f"lmb_range={self.lmb_range} must be two numbers above 0, the lower one first.")
+
     def model(self) -> QResVAE:
         """A fresh conditional network."""
         return QResVAE(self.arch, self.lmb, self.lmb_range, self.target)
+
+    @property
+    def trained_range(self) -> tuple[float, float]:
+        """What training draws lambda from."""
+        return self.lmb_range
 
 
 @METHODS.register("qres3m_vr")
