@@ -45,7 +45,7 @@ def _sample(folder: Path, size: int, title: str) -> Found | None:
         ),
     ),
     manual=MANUAL.format(size=32),
-    overlaps=("imagenet64_sample",),
+    overlaps=("imagenet64_sample", "photos"),
 )
 def imagenet32(folder: Path, split: str) -> Found | None:
     """valid_32x32.tar read in place, its extracted folder, or the sample's .npz."""
