@@ -29,7 +29,7 @@ class Header:
     """What a file says about its picture before it is decoded.
 
     ``kind``: Pillow's name of the format, HEIC or JPEGXL. ``top``: the greatest value of a sample, 0 where samples are
-    signed or floating-point numbers. ``size``: (height, width) where Pillow does not tell it. ``problem``: why the
+    signed or floating-point numbers. ``size``: (height, width), None where Pillow alone tells it. ``problem``: why the
     picture cannot be used, '' if it can. ``orientation``: how it is to be turned, as EXIF numbers it, where neither
     Pillow nor the reader of its samples tells or does it.
     """
@@ -58,8 +58,20 @@ def stored(data: bytes, head: Header) -> Samples | None:
     return None if read is None else read(data)
 
 
-def _of(kind: str, top: Callable[[bytes], int]) -> Callable[[bytes], Header]:
-    return lambda data: Header(kind, top(data))
+def _of(
+    kind: str, top: Callable[[bytes], int], size: Callable[[bytes], tuple[int, int]] | None = None
+) -> Callable[[bytes], Header]:
+    return lambda data: Header(kind, top(data), size and size(data))
+
+
+def _sides(start: int, count: int) -> Callable[[bytes], tuple[int, int]]:
+    """(height, width) as two numbers of ``count`` bytes at ``start``, the width first."""
+
+    def read(data: bytes) -> tuple[int, int]:
+        across, down = (int.from_bytes(data[at : at + count], "big") for at in (start, start + count))
+        return down, across
+
+    return read
 
 
 def _jpeg(data: bytes) -> Header:
@@ -107,16 +119,18 @@ def _tiff(data: bytes) -> Header:
 
 
 HEADERS: Mapping[str, Callable[[bytes], Header]] = {
-    "PNG": _of("PNG", headers.png_top),
+    "PNG": _of("PNG", headers.png_top, _sides(16, 4)),
     "JPEG": _jpeg,
     "GIF": _of("GIF", lambda data: 255),
     "WEBP": _of("WEBP", lambda data: 255),
     "QOI": _of("QOI", lambda data: 255),
     "BMP": _of("BMP", headers.bmp_top),
-    "SGI": _of("SGI", headers.sgi_top),
+    "SGI": _of("SGI", headers.sgi_top, _sides(6, 2)),
     "PPM": _netpbm,
     "TIFF": _tiff,
-    "JPEG2000": _of("JPEG2000", headers.jpeg2000_top),
+    "JPEG2000": _of(
+        "JPEG2000", headers.jpeg2000_top, lambda data: headers.jpeg2000_size(headers.jpeg2000_stream(data))
+    ),
     "JPEGXL": _jpegxl,
     "AVIF": _heif("AVIF"),
     "HEIC": _heif("HEIC"),

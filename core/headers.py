@@ -137,9 +137,14 @@ def jpeg2000_size(stream: bytes) -> tuple[int, int]:
     return bottom - top, right - left
 
 
+def jpeg2000_stream(data: bytes) -> bytes:
+    """The codestream of a JPEG 2000 file, which may be one itself."""
+    return data if data.startswith(b"\xff\x4f") else box(data, b"jp2c")
+
+
 def jpeg2000_top(data: bytes) -> int:
     """Of a JPEG 2000 file or codestream: of its palette, else of its components; 0 if they are signed or differ."""
-    stream = data if data.startswith(b"\xff\x4f") else box(data, b"jp2c")
+    stream = jpeg2000_stream(data)
     palette = b"" if stream is data else box(box(data, b"jp2h"), b"pclr")
     components = stream[42 : 42 + 3 * int.from_bytes(stream[40:42], "big") : 3]
     fields = palette[3 : 3 + palette[2]] if palette else components
