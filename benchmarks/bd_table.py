@@ -2,6 +2,7 @@
 
     python benchmarks/bd_table.py with anchor=vtm18 dataset=kodak
     python benchmarks/bd_table.py with anchor=jpeg dataset=sample metric=ms_ssim_db
+    python benchmarks/bd_table.py with anchor=jpeg dataset=kodak metric=mse     # or any metric that cells have
     python benchmarks/bd_table.py with anchor=vtm18 dataset=kodak method=akima curves=qres3m_vr,webp,qres34m-paper
     python benchmarks/bd_table.py with anchor=jpeg dataset=kodak limit=4        # of what was measured with limit=4
 
@@ -14,13 +15,17 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
+
+import pandas as pd
 
 from benchmarks import arguments, curves, tables
 from benchmarks.bd import Method
 from benchmarks.curves import Curve
 from benchmarks.figures import metric_axis, slug
+from benchmarks.metrics import find_metric
 from benchmarks.store import Store
 from core.codec import TesseraError
 
@@ -38,14 +43,15 @@ DEFAULTS = {
 
 def bd_table(options: dict[str, str]) -> None:
     """Print the table and write it as CSV, Markdown and LaTeX."""
-    dataset, metric = options["dataset"], options["metric"]
-    found, title, subset = one_set(Store(options["results"]), dataset, _limit(options["limit"]))
+    dataset, metric, store = options["dataset"], options["metric"], Store(options["results"])
+    axis = metric_axis(find_metric(metric).name).text
+    found, title, subset = one_set(store, dataset, _limit(options["limit"]))
+    found = [with_images(curve, metric, store) for curve in found]
     anchor = curves.find(found, options["anchor"])
     wanted = [label.strip() for label in options["curves"].split(",") if label.strip()]
     chosen = [curves.find(found, label) for label in wanted] or [c for c in found if not c.lossless]
     method = cast(Method, options["method"])
     frame = tables.bd_table(chosen, anchor, metric, method, bootstrap=int(options["bootstrap"]))
-    axis = metric_axis(metric).text
     caption = f"{_sentence(dataset, title)}: BD-rate against {anchor.label} at equal {axis}, {method} interpolation."
     print(tables.to_markdown(frame, caption))
     name = slug(title if subset else dataset)
@@ -70,6 +76,23 @@ def one_set(store: Store, dataset: str, limit: int | None) -> tuple[list[Curve],
         more = f"measured is {known}" if known else "measure some with python benchmarks/rd_curve.py"
         raise TesseraError(f"there are no curves of {what}: {more}.")
     return found, title, subset
+
+
+def with_images(curve: Curve, metric: str, store: Store) -> Curve:
+    """The curve with the metric per image, as intervals need it, where the cells have it."""
+    if curve.images is None or metric in curve.images or metric not in curve.points:
+        return curve
+    parts = [curves.read_columns(store.path(key) / "images.csv", ("image", metric)) for key in curve.cells]
+    if not all(metric in part for part in parts):
+        return curve
+    points = curve.points["point"].tolist()
+    rows = [
+        (point, *row)
+        for point, part in zip(points, parts, strict=True)
+        for row in zip(part["image"], part[metric], strict=True)
+    ]
+    frame = pd.DataFrame(rows, columns=["point", "image", metric])
+    return replace(curve, images=curve.images.merge(frame, on=["point", "image"]))
 
 
 def _sentence(dataset: str, title: str) -> str:
