@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -43,21 +44,30 @@ DEFAULTS = {
 
 def bd_table(options: dict[str, str]) -> None:
     """Print the table and write it as CSV, Markdown and LaTeX."""
+    wanted = [label.strip() for label in options["curves"].split(",") if label.strip()]
+    frame, caption, name = make(options, wanted)
+    print(tables.to_markdown(frame, caption))
+    for path in tables.to_files(frame, Path(options["results"]) / "tables" / name, caption):
+        print(path)
+
+
+def make(options: dict[str, str], labels: Sequence[str] = ()) -> tuple[pd.DataFrame, str, str]:
+    """The table of the curves of these labels (default: all that are not lossless), its caption and its file's name."""
     dataset, metric, store = options["dataset"], options["metric"], Store(options["results"])
     axis = metric_axis(find_metric(metric).name).text
     found, title, subset = one_set(store, dataset, _limit(options["limit"]))
     found = [with_images(curve, metric, store) for curve in found]
     anchor = curves.find(found, options["anchor"])
-    wanted = [label.strip() for label in options["curves"].split(",") if label.strip()]
-    chosen = [curves.find(found, label) for label in wanted] or [c for c in found if not c.lossless]
+    chosen = [curves.find(found, label) for label in labels] or [c for c in found if not c.lossless]
     method = cast(Method, options["method"])
     frame = tables.bd_table(chosen, anchor, metric, method, bootstrap=int(options["bootstrap"]))
     caption = f"{_sentence(dataset, title)}: BD-rate against {anchor.label} at equal {axis}, {method} interpolation."
-    print(tables.to_markdown(frame, caption))
-    name = slug(title if subset else dataset)
-    stem = Path(options["results"]) / "tables" / f"bd_{name}_{metric}_vs_{slug(anchor.label)}_{method}"
-    for path in tables.to_files(frame, stem, caption):
-        print(path)
+    return frame, caption, file_stem(dataset, title, subset, metric, anchor.label, method)
+
+
+def file_stem(dataset: str, title: str, subset: bool, metric: str, anchor: str, method: str) -> str:
+    """The name of a table's files, without their endings."""
+    return f"bd_{slug(title if subset else dataset)}_{metric}_vs_{slug(anchor)}_{method}"
 
 
 def one_set(store: Store, dataset: str, limit: int | None) -> tuple[list[Curve], str, bool]:
