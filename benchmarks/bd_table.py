@@ -2,6 +2,7 @@
 
     python benchmarks/bd_table.py with anchor=vtm18 dataset=kodak
     python benchmarks/bd_table.py with anchor=jpeg dataset=sample metric=ms_ssim_db
+    python benchmarks/bd_table.py with anchor=jpeg dataset=kodak metric=mse     # or any metric that cells have
     python benchmarks/bd_table.py with anchor=vtm18 dataset=kodak method=akima curves=qres3m_vr,webp,qres34m-paper
     python benchmarks/bd_table.py with anchor=jpeg dataset=kodak limit=4        # of what was measured with limit=4
 
@@ -15,13 +16,17 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
+
+import pandas as pd
 
 from benchmarks import arguments, curves, tables
 from benchmarks.bd import Method
 from benchmarks.curves import Curve
 from benchmarks.figures import metric_axis
+from benchmarks.metrics import find_metric
 from benchmarks.names import label_name, set_name, stem_of
 from benchmarks.store import Store
 from core.codec import TesseraError
@@ -40,9 +45,19 @@ DEFAULTS = {
 
 def bd_table(options: dict[str, str]) -> None:
     """Print the table and write it as CSV, Markdown and LaTeX."""
-    dataset, metric = options["dataset"], options["metric"]
-    found, title, aside = one_set(Store(options["results"]), dataset, _limit(options["limit"]))
     wanted = [label.strip() for label in options["curves"].split(",") if label.strip()]
+    frame, caption, name = make(options, wanted)
+    print(tables.to_markdown(frame, caption))
+    for path in tables.to_files(frame, Path(options["results"]) / "tables" / name, caption):
+        print(path)
+
+
+def make(options: dict[str, str], wanted: Sequence[str] = ()) -> tuple[pd.DataFrame, str, str]:
+    """The table of the curves of these labels (default: all that are not lossless), its caption and its file's name."""
+    dataset, metric, store = options["dataset"], options["metric"], Store(options["results"])
+    axis = metric_axis(find_metric(metric).name).text
+    found, title, aside = one_set(store, dataset, _limit(options["limit"]))
+    found = [with_images(curve, metric, store) for curve in found]
     _refuse_aside([options["anchor"], *wanted], found, aside)
     anchor = curves.find(found, options["anchor"])
     chosen = [curves.find(found, label) for label in wanted] or [c for c in found if not c.lossless]
@@ -52,14 +67,15 @@ def bd_table(options: dict[str, str]) -> None:
         print(f"left out, of other pictures: {', '.join(c.label for c in aside)}", file=sys.stderr)
     method = cast(Method, options["method"])
     frame = tables.bd_table(chosen, anchor, metric, method, bootstrap=int(options["bootstrap"]))
-    axis = metric_axis(metric).text
     caption = f"{_sentence(dataset, title)}: BD-rate against {anchor.label} at equal {axis}, {method} interpolation."
-    print(tables.to_markdown(frame, caption))
-    name = set_name(dataset, title, next((c.pictures for c in found if c.source == "measured"), ""))
-    stem = f"bd_{name}_{metric}_vs_{label_name(anchor.label)}_{method}"
-    stem += f"_of_{'+'.join(map(label_name, wanted))}" if wanted else ""
-    for path in tables.to_files(frame, Path(options["results"]) / "tables" / stem_of(stem), caption):
-        print(path)
+    pictures = next((c.pictures for c in found if c.source == "measured"), "")
+    return frame, caption, file_stem(set_name(dataset, title, pictures), metric, anchor.label, method, wanted)
+
+
+def file_stem(name: str, metric: str, anchor: str, method: str, labels: Sequence[str] = ()) -> str:
+    """The name of a table's files, without their endings; ``name`` is that of the set of pictures."""
+    stem = f"bd_{name}_{metric}_vs_{label_name(anchor)}_{method}"
+    return stem_of(stem + (f"_of_{'+'.join(map(label_name, labels))}" if labels else ""))
 
 
 def _refuse_aside(labels: Sequence[str], found: Sequence[Curve], aside: Sequence[Curve]) -> None:
@@ -91,6 +107,23 @@ def one_set(store: Store, dataset: str, limit: int | None) -> tuple[list[Curve],
         more = f"measured is {known}" if known else "measure some with python benchmarks/rd_curve.py"
         raise TesseraError(f"there are no curves of {what}: {more}.")
     return found, title, aside
+
+
+def with_images(curve: Curve, metric: str, store: Store) -> Curve:
+    """The curve with the metric per image, as intervals need it, where the cells have it."""
+    if curve.images is None or metric in curve.images or metric not in curve.points:
+        return curve
+    parts = [curves.read_columns(store.path(key) / "images.csv", ("image", metric)) for key in curve.cells]
+    if not all(metric in part for part in parts):
+        return curve
+    points = curve.points["point"].tolist()
+    rows = [
+        (point, *row)
+        for point, part in zip(points, parts, strict=True)
+        for row in zip(part["image"], part[metric], strict=True)
+    ]
+    frame = pd.DataFrame(rows, columns=["point", "image", metric])
+    return replace(curve, images=curve.images.merge(frame, on=["point", "image"]))
 
 
 def _sentence(dataset: str, title: str) -> str:

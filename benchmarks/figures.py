@@ -244,7 +244,7 @@ def bd_name(dataset: str, metric: str, anchor: str) -> str:
 def bd_figure(results: Mapping[str, BDResult], anchor: str, metric: str, dataset: str, title: str) -> Figure:
     """Bar figure of BD-rates against ``anchor``, best first, with bootstrap intervals where there are any.
 
-    Curves without overlap have no number and are named in the notes.
+    Curves without a number are named in the notes, with the reason.
     """
     found = {k: r for k, r in results.items() if r.overlap and math.isfinite(r.rate_percent)}
     order = sorted(found, key=lambda k: found[k].rate_percent)
@@ -260,7 +260,9 @@ def bd_figure(results: Mapping[str, BDResult], anchor: str, metric: str, dataset
         high=tuple(float(b[1]) for b in bounds),
     )
     axis = metric_axis(metric)
-    lost = sorted(set(results) - set(found))
+    lost: dict[str, list[str]] = {}
+    for label in sorted(set(results) - set(found)):
+        lost.setdefault(results[label].reason or "no overlap", []).append(label)
     return Figure(
         name=bd_name(dataset, metric, anchor),
         title=f"{title}: rate against {anchor} at equal {axis.label}",
@@ -268,7 +270,7 @@ def bd_figure(results: Mapping[str, BDResult], anchor: str, metric: str, dataset
         y=Axis("test", "curve"),
         series=(bars,) if order else (),
         kind="bar",
-        notes=(f"no overlap with {anchor}: {', '.join(lost)}",) if lost else (),
+        notes=tuple(f"{reason} with {anchor}: {', '.join(labels)}" for reason, labels in lost.items()),
     )
 
 

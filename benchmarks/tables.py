@@ -52,7 +52,7 @@ def bd_table(
 ) -> pd.DataFrame:
     """One row per curve, best first, curves without overlap last: BD-rate with everything that makes it readable.
 
-    The columns are curve, BD-rate (%) (a number or 'no overlap'), 95 % interval, BD-<metric>, range (the common
+    The columns are curve, BD-rate (%) (a number, or why there is none), 95 % interval, BD-<metric>, range (the common
     quality range), points (anchor/test), interpolation, source and note. The anchor itself is left out.
     """
     found = [(c, bd_rate(anchor, c, metric, method, bootstrap)) for c in curves if c is not anchor]
@@ -72,7 +72,7 @@ def _bd_row(curve: Curve, result: BDResult, metric: str) -> dict[str, Any]:
     interval = result.interval
     return {
         "curve": curve.label,
-        "BD-rate (%)": result.rate_percent if result.overlap else "no overlap",
+        "BD-rate (%)": result.rate_percent if result.overlap else result.reason or "no overlap",
         "95 % interval": f"[{interval[0]:+.2f}, {interval[1]:+.2f}]" if interval else "",
         f"BD-{name}": result.psnr_db if math.isfinite(result.psnr_db) else "",
         f"range, {name}": f"{result.low:.2f} to {result.high:.2f}" if result.overlap else "",
