@@ -46,7 +46,7 @@ def match_rate(config: Mapping[str, Any], run: Any) -> int:
     metric, target, tolerance = _target(config)
     method = _method(config)
     tried, start = matching.settings(method)
-    ruler = Ruler(config, str(run._id or ""))
+    ruler, grid = Ruler(config, str(run._id or "")), tried is not method.points and isinstance(tried[0], float)
     if tried is method.points:
         tried, start = ruler.with_weights(checkpoint.points(method, str(config["weights"])) or tried)
     match = matching.search(tried, start, lambda point: ruler.result(point).means[metric], target, tolerance)
@@ -55,7 +55,7 @@ def match_rate(config: Mapping[str, Any], run: Any) -> int:
     title = best.about["title"]
     caption = f"{method.name} at {target:g} {UNITS[metric]} on {title}"
     print(tables.to_markdown(frame, caption))
-    for line in (*ruler.missing, *sentences(match, method, metric, target)):
+    for line in (*ruler.missing, *sentences(match, method, metric, target, grid)):
         print(line)
     curve, where = curves.of_cells([best])[0], set_name(best.cell.dataset, title, best.pictures)
     stem = Path(config["results"]) / FOLDER / stem_of(f"{label_name(curve.label)}_{metric}_{target:g}_{where}")
@@ -144,19 +144,21 @@ def table(match: matching.Match, cells: dict[Point, CellResult], metric: str, ta
     return pd.DataFrame(rows)
 
 
-def sentences(match: matching.Match, method: Method, metric: str, target: float) -> list[str]:
-    """What the table does not say."""
+def sentences(match: matching.Match, method: Method, metric: str, target: float, grid: bool = False) -> list[str]:
+    """What the table does not say; ``grid`` says that the settings tried are some of a continuous parameter."""
     what, lines = f"{target:g} {UNITS[metric]}", []
     if not match.in_range:
         value = match.tried[match.best]
         end = "the lowest" if target < value else "the highest"
         lines.append(
-            f"{what} is out of range: {end} that {method.name} reaches here is {value:.4g} {UNITS[metric]}, "
-            f"at {method.curve}={match.best}."
+            f"{what} is out of range: {end} that {method.name} reaches here, of the settings measured, is "
+            f"{value:.4g} {UNITS[metric]}, at {method.curve}={match.best}."
         )
     elif not match.within:
         sides = f"{method.curve}={match.below} and {method.curve}={match.above}"
-        lines.append(f"{what} lies between {sides}, and there is no setting between them.")
+        lines.append(
+            f"{what} lies between {sides}, and {'none was tried' if grid else 'there is no setting'} between them."
+        )
     if not match.monotone:
         lines.append(f"{metric} does not move one way along {method.curve}: another setting may be as near.")
     return [*lines, f"{len(match.tried)} settings of {method.curve} were measured."]

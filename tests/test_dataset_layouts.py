@@ -158,5 +158,22 @@ def test_tfds_reads_prepared_sets_without_tensorflow(tmp_path, monkeypatch):
         assert not images.trainable
         assert sorted(fingerprints(images)) == sorted(fingerprints(pixels.values()))
     assert "tensorflow" not in sys.modules
+    (record,) = (tmp_path / "tfds").rglob("*array_record*")
+    whole = record.read_bytes()
+    for damaged in (
+        b"",
+        whole[:100],
+        whole[: len(whole) // 2],
+        bytes(len(whole)),
+        whole[:90] + bytes(99) + whole[189:],
+    ):
+        record.write_bytes(damaged)
+        with pytest.raises(
+            DataError, match=r"dots/1\.0\.0, test image 0 is damaged \(.*\); prepare the data set again"
+        ):
+            open_dataset("tfds:dots", root=tmp_path / "tfds")
+    (tmp_path / "tfds" / "dots" / "1.0.0" / "features.json").write_text("{")
+    with pytest.raises(DataError, match=r"dots/1\.0\.0 is damaged \(.*\); prepare it again"):
+        open_dataset("tfds:dots", root=tmp_path / "tfds")
     with pytest.raises(MissingData, match=r"tfds:none in .*download_and_prepare"):
         open_dataset("tfds:none", root=tmp_path)
