@@ -105,8 +105,9 @@ class VQVAE(nn.Module):
     @torch.inference_mode()
     def encode(self, x: Tensor) -> Tensor:
         """Images of sides divisible by the stride -> codes, int64 (B, books, h, w)."""
-        latent = checked_latents(self.encoder(x - 0.5)).permute(0, 2, 3, 1)
-        codes: Tensor = self.quantizer(latent).codes
+        latent = self.encoder(x - 0.5).permute(0, 2, 3, 1)
+        codes: Tensor = self.quantizer(latent).codes  # refuses NaN itself
+        checked_latents(latent)
         return codes.permute(0, 3, 1, 2)
 
     @torch.inference_mode()
