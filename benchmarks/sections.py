@@ -109,7 +109,12 @@ def _table(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, IndexError, csv.Error) as error:
         log.warning("%s cannot be read (%s): %s.", path, error, AGAIN)
         return None
-    return {"name": path.stem, "caption": caption, "columns": head, "rows": [[_value(v) for v in r] for r in rows]}
+    table = {"name": path.stem, "caption": caption, "columns": head, "rows": [[_value(v) for v in r] for r in rows]}
+    record = path.parents[1] / "records" / f"{path.stem}.json"
+    made = made_by((read_json(record, ("provenance",)) or {}).get("provenance", {})) if record.is_file() else {}
+    facts = (made.get("started"), made.get("machine"), made.get("versions"), made.get("command"))
+    said = "; ".join((f"commit {made['commit'][:11]}", *(str(fact) for fact in facts if fact))) if made else ""
+    return {**table, "made": said}
 
 
 def _value(text: str) -> Any:
