@@ -77,7 +77,7 @@ def file(model: QResVAE, image: Image) -> bytes:
     features = model.features(x, condition)
 
     def visit(i: int, block: Latent, f: Tensor, prior: Gaussian) -> Tensor:
-        symbols = torch.round(block.infer(f, features[f.shape[2]]) - prior.mean)
+        symbols = torch.round(block.infer(f, features[f.shape[2]], condition) - prior.mean)
         flat = symbols.flatten().to(torch.int64).cpu().numpy()
         strings.append([string(flat, prior.scale.flatten().cpu().numpy())])
         return symbols + prior.mean
