@@ -49,7 +49,8 @@ class TrainConfig:
     steps: int
     batch: int = 8
     lr: float = 2e-4
-    schedule: str = "cosine"  # or "constant", "constant:N": zero from step N on, "drop:N:F": times F every N steps
+    schedule: str = "cosine"  # or "constant", "constant:N": zero from step N on, "drop:N:F": times F every N steps,
+    # "half_cosine": constant for the first half of the steps, then a cosine
     cycles: int = 1  # of the cosine, each with a quarter of the rate of the one before
     optimizer: str = "adam"  # or "adamax", "lamb"
     warmup: int = 200
@@ -71,12 +72,20 @@ class TrainConfig:
             return self.lr * warm if not last or step < int(last) else 0.0
         if name == "drop" and (drop := _DROP.fullmatch(last)):
             return self.lr * warm * float(drop[2]) ** min(step // int(drop[1]), DROPS)
+        if self.schedule == "half_cosine":
+            half = self.steps / 2
+            return self.lr * warm * self._wave(min(max(step - half, 0) / max(half - 1, 1), 1))
         if self.schedule != "cosine":
-            raise TesseraError(f"unknown schedule '{self.schedule}': known are constant, constant:N, cosine, drop:N:F.")
+            raise TesseraError(
+                f"unknown schedule '{self.schedule}': known are constant, constant:N, cosine, drop:N:F, half_cosine."
+            )
         place = step * self.cycles / max(1, self.steps)
         cycle = min(int(place), self.cycles - 1)
-        wave = 0.5 * (1 + math.cos(math.pi * (place - cycle)))
-        return self.lr * 0.25**cycle * warm * (self.final_lr + (1 - self.final_lr) * wave)
+        return self.lr * 0.25**cycle * warm * self._wave(place - cycle)
+
+    def _wave(self, place: float) -> float:
+        """The share of the rate at a place from 0 to 1 of half a cosine, 1 to ``final_lr``."""
+        return self.final_lr + (1 - self.final_lr) * 0.5 * (1 + math.cos(math.pi * place))
 
 
 Batch = Callable[[int, range], Tensor]  # (step, the samples of the global batch this rank takes) -> model input
