@@ -40,7 +40,7 @@ def train_config() -> None:
     crop = 128  # pixels
     turns = True  # flip and turn crops; False for pictures that have an upright
     lr = 2e-3
-    schedule = "cosine"  # or constant, drop:STEPS:FACTOR
+    schedule = "cosine"  # or constant, half_cosine, drop:STEPS:FACTOR
     cycles = 1  # of the cosine, each with a quarter of the rate of the one before
     optimizer = "adam"  # or adamax, lamb
     warmup = 200

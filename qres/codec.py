@@ -50,7 +50,7 @@ def scales(grid: Grid) -> np.ndarray:
 
 def lambda_code(lmb: float) -> int:
     """The 16-bit code of a lambda in [1, 65536)."""
-    code = round(math.log2(lmb) * _LMB_STEPS) if lmb > 0 else -1
+    code = round(math.log2(lmb) * _LMB_STEPS) if 0 < lmb < math.inf else -1
     if not 0 <= code < 65536:
         raise TesseraError(f"lmb={lmb} cannot travel in a stream: use 1 to 65535.")
     return code

@@ -328,8 +328,12 @@ class _AdaLatent(_Latent):
         """As ``Latent.infer``."""
         f = self.posterior1(_nhwc(f).clone(), condition)
         e = self.posterior0(_nhwc(e).to(torch.float32, copy=True), condition)
-        merged = self.from_e.on(e, self.from_f.on(f))
-        return _nchw(self.posterior(self.posterior2(merged, condition)))
+        rows, others = f.view(-1, f.shape[-1]), e.view(-1, e.shape[-1])
+        for a in range(0, len(rows), CHUNK):
+            part = slice(a, a + CHUNK)
+            rows[part] = self.from_e(others[part], add=self.from_f(rows[part]))
+        del e, others
+        return _nchw(self.posterior(self.posterior2(f, condition)))
 
     def merge(self, f: Tensor, z: Tensor, condition: Tensor | None) -> Tensor:
         """Add the latent to the state and run the end block."""

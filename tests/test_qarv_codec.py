@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 from functools import cache
 
 import numpy as np
@@ -124,7 +125,7 @@ def test_a_decoder_that_drifts_within_the_tolerance_decodes_and_beyond_it_refuse
 
 
 def test_a_lambda_that_cannot_travel_is_refused():
-    for lmb in (0, -3, 70_000):
+    for lmb in (0, -3, 70_000, math.inf, math.nan):
         with pytest.raises(TesseraError, match="cannot travel"):
             QResCodec(model(lmb), "qarv", b"test")
 
