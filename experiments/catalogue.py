@@ -151,6 +151,7 @@ def _qres() -> Iterator[Task]:
     for dataset in ("kodak", "cifar10", "imagenet32"):
         yield _lossless("qres", "qres34m_lossless", dataset)
     yield from _qres_large()
+    yield from _qarv()
     large = "qres34m,qres17m,qres34m_lossless"
     yield _made("qres", "speed-qres", f"{SPEED} methods={large} weights=fresh",
                 [f"tables/speed_{large.replace(',', '_')}.csv"])  # fmt: skip
@@ -192,6 +193,21 @@ def _qres_large() -> Iterator[Task]:
     for dataset in ("kodak", "cifar10", "imagenet32"):
         yield _lossless("qres", "qres34m_lossless", dataset, "weights=runs/qres34m_lossless",
                         ["train-qres34m_lossless"], f"qres34m_lossless-ours-{dataset}-lossless")  # fmt: skip
+
+
+def _qarv() -> Iterator[Task]:
+    """The published variable-rate model, its training on two GPUs, and its speed beside that of qres34m."""
+    photos = "folder:coco/train2017"
+    yield _train("qres", "qarv_base", "torchrun --nproc-per-node 2 -m qres train with paper method=qarv_base batch=32 "
+                 f"steps=2000000 schedule=cosine hold=0.5 device=cuda dataset={photos} folder=runs/qarv_base", photos,
+                 ("runs/qarv_base",), minutes=4 * WEEK)  # fmt: skip
+    for dataset in ("kodak", "clic_professional_test"):
+        yield _curve("qres", "qarv_base", dataset, minutes=DAY)
+    yield _curve("qres", "qarv_base", "kodak", "weights=runs/qarv_base", "qarv_base-ours-kodak",
+                 ["train-qarv_base"], minutes=DAY)  # fmt: skip
+    both = "qres34m,qarv_base"
+    yield _made("qres", "speed-qarv", f"{SPEED} methods={both} weights=fresh",
+                [f"tables/speed_{both.replace(',', '_')}.csv"])  # fmt: skip
 
 
 def _mcquic() -> Iterator[Task]:
