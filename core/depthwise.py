@@ -7,6 +7,7 @@ gradient of bfloat16 tensors is closer to the exact one than torch's, which is r
 from __future__ import annotations
 
 import ctypes
+import sys
 from functools import lru_cache
 from typing import Any
 
@@ -23,13 +24,20 @@ _NAMES = {torch.float32: "depthwise_gradient_float", torch.bfloat16: "depthwise_
 
 def depthwise(x: Tensor, layer: nn.Conv2d) -> Tensor:
     """``layer(x)`` for a depthwise convolution of stride 1 that keeps the size: (B, C, H, W) -> (B, C, H, W)."""
-    if torch.is_grad_enabled() and layer.weight.requires_grad and _serves(x, layer):
+    if torch.is_grad_enabled() and layer.weight.requires_grad and serves(x, layer):
         kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
         if kind in _NAMES and usable():
             y: Tensor = _Depthwise.apply(x.to(kind), layer.weight, layer.bias)  # type: ignore[no-untyped-call]
             return y
     out: Tensor = layer(x)
     return out
+
+
+def serves(x: Tensor, layer: nn.Conv2d) -> bool:
+    """Whether the kernel takes this layer: on a CPU, 3, 5 or 7 wide, stride 1, same size, channels in sixteens."""
+    size = layer.kernel_size[0]
+    same = layer.kernel_size == (size, size) and layer.padding == (size // 2, size // 2) and layer.stride == (1, 1)
+    return x.device.type == "cpu" and same and size in KERNELS and x.shape[1] % LANES == 0 and layer.bias is not None
 
 
 @lru_cache
@@ -48,7 +56,8 @@ def usable() -> bool:
             if not torch.allclose(found.double(), wanted, rtol=bound, atol=bound):
                 print(
                     f"note: the fast depthwise kernel is not used: its {size}x{size} gradient in {kind} is off by "
-                    f"{float((found - wanted).abs().max()):.1e}; plain torch computes it instead."
+                    f"{float((found - wanted).abs().max()):.1e}; plain torch computes it instead.",
+                    file=sys.stderr,
                 )
                 return False
     return True
@@ -71,10 +80,12 @@ def weight_gradient(x: Tensor, grad: Tensor, size: int) -> tuple[Tensor, Tensor]
     return weight, bias
 
 
-def _serves(x: Tensor, layer: nn.Conv2d) -> bool:
-    size = layer.kernel_size[0]
-    same = layer.kernel_size == (size, size) and layer.padding == (size // 2, size // 2) and layer.stride == (1, 1)
-    return x.device.type == "cpu" and same and size in KERNELS and x.shape[1] % LANES == 0 and layer.bias is not None
+def input_gradient(x: Tensor, weight: Tensor, grad: Tensor) -> Tensor:
+    """The gradient of the input x (B, C, H, W), by torch, from that of the output; all of one type."""
+    c, size = weight.shape[0], weight.shape[2]
+    arguments = ([c], [1, 1], [size // 2] * 2, [1, 1], False, [0, 0], c, [True, False, False])
+    own: Tensor = torch.ops.aten.convolution_backward(grad, x, weight, *arguments)[0]
+    return own
 
 
 class _Depthwise(torch.autograd.Function):
@@ -89,7 +100,4 @@ class _Depthwise(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
         """The input's gradient from torch, the others from the kernel."""
         x, weight = ctx.saved_tensors
-        c, size = weight.shape[0], weight.shape[2]
-        arguments = ([c], [1, 1], [size // 2] * 2, [1, 1], False, [0, 0], c, [True, False, False])
-        own = torch.ops.aten.convolution_backward(grad, x, weight, *arguments)[0]
-        return own, *weight_gradient(x, grad, size)
+        return input_gradient(x, weight, grad), *weight_gradient(x, grad, weight.shape[2])

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from core import parallel
+from core import adam, parallel
 from core.codec import TesseraError
 from core.lamb import Lamb
 
@@ -156,6 +156,7 @@ class Trainer:
         if config.optimizer not in OPTIMIZERS:
             raise TesseraError(f"unknown optimizer '{config.optimizer}': known are {', '.join(OPTIMIZERS)}.")
         self.optimizer = OPTIMIZERS[config.optimizer](self.model.parameters(), lr=config.lr)
+        self.one_pass = adam.serves(self.optimizer, self.average)
         self.step = 0
         self.skipped = 0
         self.norms: list[float] = []
@@ -206,11 +207,10 @@ class Trainer:
         with cast:
             out: Step = wrapped(batch.to(device, memory_format=torch.channels_last, non_blocking=True))
         out.loss.backward()
-        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), config.clip))
+        norm = adam.norm_of(self.optimizer) if self.one_pass else self._clip()
         good = math.isfinite(norm) and not self._outlier(norm)
         if good:
-            self.optimizer.step()
-            self._update_average()
+            self._take(norm)
         else:
             self.skipped += 1
         if math.isfinite(norm):
@@ -227,11 +227,19 @@ class Trainer:
         full = len(self.norms) >= WINDOW
         return full and norm > self.config.skip_above * statistics.median(self.norms)
 
+    def _clip(self) -> float:
+        return float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip))
+
     @torch.no_grad()
-    def _update_average(self) -> None:
+    def _take(self, norm: float) -> None:
+        """The optimiser's step, then the average's; with plain Adam on a CPU both and clipping in one pass."""
         decay = self.config.ema * (1 - math.exp(-(self.step + 1) / 1000))
-        mine, theirs = list(self.average.parameters()), [p.detach() for p in self.model.parameters()]
-        torch._foreach_lerp_(mine, theirs, 1 - decay)
+        averages = list(self.average.parameters())
+        if self.one_pass:
+            adam.step(self.optimizer, averages, 1 - decay, self.config.clip / (norm + 1e-6))
+        else:
+            self.optimizer.step()
+            torch._foreach_lerp_(averages, [p.detach() for p in self.model.parameters()], 1 - decay)
         for old, new in zip(self.average.buffers(), self.model.buffers(), strict=True):
             old.copy_(new)
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.depthwise import depthwise
+from qres import fused
 
 
 class Gaussian(NamedTuple):
@@ -45,6 +46,9 @@ class CNX(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w)."""
+        if fused.serves(x, self.conv_dw):
+            matrices = (self.mlp["fc1"].weight, self.mlp["fc1"].bias, self.mlp["fc2"].weight, self.mlp["fc2"].bias)
+            return fused.block(x, self.conv_dw, *self._affine(condition), self.norm.eps, (*matrices, self.gamma))
         y = self._depthwise(x).permute(0, 2, 3, 1)  # (B, h, w, C)
         y = self.norm(y)
         if self.film is not None:
@@ -52,6 +56,15 @@ class CNX(nn.Module):
             y = y * (1 + scale) + shift
         y = self.mlp["fc2"](F.gelu(self.mlp["fc1"](y)))
         return x + (y * self.gamma).permute(0, 3, 1, 2)
+
+    def _affine(self, condition: Tensor | None) -> tuple[Tensor, Tensor]:
+        """LayerNorm's scale and shift with the modulation in them, float32: (1, C), or (B, C) with a condition."""
+        scale, shift = self.norm.weight[None], self.norm.bias[None]
+        if self.film is None:
+            return scale, shift
+        with torch.autocast("cpu", enabled=False):
+            more, moved = self.film(condition.float()).chunk(2, dim=-1)
+            return scale * (1 + more), shift * (1 + more) + moved
 
     def _depthwise(self, x: Tensor) -> Tensor:
         if self.conv_dw.kernel_size == (1, 1):  # a per-channel affine map; the convolution kernel is 100 times slower

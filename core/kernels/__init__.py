@@ -15,7 +15,7 @@ from pathlib import Path
 
 from core.checkpoint import cache_dir
 
-FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC")
+FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-std=c++17", "-shared", "-fPIC")
 
 
 @lru_cache
