@@ -17,19 +17,18 @@ from torch import Tensor, nn
 
 from core import kernels
 
-_FLOATS = torch.float32
 _PLAIN = {"weight_decay": 0, "amsgrad": False, "maximize": False}  # the settings that the kernel knows
 
 
 def serves(optimizer: torch.optim.Optimizer, average: nn.Module) -> bool:
     """Whether the kernel can take the steps of this optimiser and average: plain Adam, float32, on a CPU."""
-    if type(optimizer) is not torch.optim.Adam:
+    if type(optimizer) is not torch.optim.Adam or len(optimizer.param_groups) != 1:
         return False
     group = optimizer.param_groups[0]
-    tensors = [*group["params"], *average.parameters()]
-    fit = all(t.dtype == _FLOATS and t.device.type == "cpu" for t in tensors)
-    fit = fit and all(_alike(a, b) for a, b in zip(group["params"], average.parameters(), strict=True))
-    return fit and len(optimizer.param_groups) == 1 and _PLAIN.items() <= group.items() and usable()
+    params, averages = group["params"], list(average.parameters())
+    fit = all(t.dtype == torch.float32 and t.device.type == "cpu" for t in (*params, *averages))
+    alike = fit and len(params) == len(averages) and all(map(_alike, params, averages))
+    return alike and _PLAIN.items() <= group.items() and usable()
 
 
 @lru_cache
@@ -53,7 +52,7 @@ def usable() -> bool:
     error = max(float((a.detach() - b.detach()).abs().max()) for a, b in pairs)
     if not error < 1e-5:
         print(
-            f"note: the fast adam kernel is not used: its steps are off by {error:.1e}; plain torch takes them instead.",
+            f"note: the fast adam kernel is not used: its steps are off by {error:.1e}; plain torch takes them.",
             file=sys.stderr,
         )
         return False
@@ -119,7 +118,9 @@ def _state(optimizer: torch.optim.Optimizer, p: Tensor) -> dict[str, Any]:
     """The moments of a parameter as torch's Adam keeps them, laid out as the parameter is."""
     state: dict[str, Any] = optimizer.state[p]
     if not state:
-        state.update(step=torch.zeros((), dtype=_FLOATS), exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p))
+        state.update(
+            step=torch.zeros((), dtype=torch.float32), exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p)
+        )
     for name in ("exp_avg", "exp_avg_sq"):
         if not _alike(state[name], p):
             state[name] = torch.empty_like(p).copy_(state[name])

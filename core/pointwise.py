@@ -12,29 +12,60 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from core import kernels
 
 LANES = 16
+BF16 = torch.bfloat16
+_GELU = {BF16: "gelu_bfloat16", torch.float32: "gelu_float"}
+_PRODUCT = {BF16: "product_bfloat16", torch.float32: "product_float"}
+_int = ctypes.c_int
 
 
-def gelu(h: Tensor) -> Tensor:
-    """GELU of any contiguous tensor whose size is a multiple of 16."""
-    g = torch.empty_like(h)
-    _call("gelu", h, h.numel(), g)
-    return g
+def gelu(x: Tensor) -> Tensor:
+    """GELU for training: under bfloat16 autocast on a CPU a kernel that keeps the derivative; otherwise torch's.
+
+    The result has the shape of x, and there, of any number of dimensions, bfloat16.
+    """
+    if trains(x) and x.dtype in _GELU:
+        y: Tensor = _Gelu.apply(x)  # type: ignore[no-untyped-call]
+        return y
+    return F.gelu(x)
 
 
-def gelu_backward(h: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """From h (N, C) and the gradient of its GELU: the gradient of h, GELU(h), and (C,) that gradient's float32 sum."""
-    own, g, sums = torch.empty_like(h), torch.empty_like(h), torch.empty(h.shape[1])
-    _call("gelu_backward", h, grad, len(h), _int(h.shape[1]), own, g, sums)
-    return own, g, sums
+class Gelu(nn.Module):
+    """``gelu`` as a layer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape."""
+        return gelu(x)
+
+
+def trains(x: Tensor) -> bool:
+    """Whether x is on its way through a training step that the kernels serve: bfloat16 autocast on a CPU."""
+    on = torch.is_grad_enabled() and torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == BF16
+    return on and x.device.type == "cpu" and usable()
+
+
+def gelu_slope(h: Tensor, inplace: bool = False) -> tuple[Tensor, Tensor]:
+    """GELU and its derivative (in h itself if ``inplace``), bfloat16, of a dense tensor, which may be float32."""
+    g = torch.empty_like(h, dtype=BF16)
+    slope = h if inplace else torch.empty_like(g)
+    _call(_GELU[h.dtype], h, h.numel(), g, slope)
+    return g, slope
+
+
+def product_sums(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """a * b of two matrices (N, C), and its sum over rows, float32 (C,)."""
+    out, sums = torch.empty_like(a), torch.empty(a.shape[1])
+    _call("product_and_sums", a, b, len(a), _int(a.shape[1]), out, sums)
+    return out, sums
 
 
 def normalise(y: Tensor, scale: Tensor, shift: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """LayerNorm of rows y (N, C), then times ``scale`` plus ``shift``, both float32 (images, C), N a multiple of images.
+    """LayerNorm of rows y (N, C), then times ``scale`` plus ``shift``, both float32 (images, C); images divides N.
 
     Also returns mean and inverse deviation of each row, float32 (N,), for ``normalise_backward``.
     """
@@ -57,7 +88,7 @@ def normalise_backward(
 
 def narrowed(x: Tensor) -> tuple[Tensor, Tensor]:
     """A float32 matrix (N, C) as bfloat16, and its sum over rows, float32 (C,)."""
-    out, sums = torch.empty(x.shape, dtype=torch.bfloat16), torch.empty(x.shape[1])
+    out, sums = torch.empty(x.shape, dtype=BF16), torch.empty(x.shape[1])
     _call("narrowed", x, len(x), _int(x.shape[1]), out, sums)
     return out, sums
 
@@ -75,7 +106,7 @@ def usable() -> bool:
     if kernels.library("block") is None:
         return False
     with torch.enable_grad(), torch.autocast("cpu", enabled=False):
-        errors = {name: error for name, error in _errors().items()}
+        errors = _errors()
     wrong = {name: error for name, error in errors.items() if not error < 1 / 128}
     for name, error in wrong.items():
         print(
@@ -94,13 +125,14 @@ def _errors() -> dict[str, float]:
     g, u = F.gelu(a), F.layer_norm(b, (2 * LANES,), eps=1e-6).view(3, 8, -1)
     u = (u * c[:, None] + d[:, None]).view(24, -1)
     torch.autograd.backward([g, u], [grad.double()] * 2)
-    own, again, sums = gelu_backward(h, grad)
+    (made_g, slope), (again, same) = gelu_slope(h), gelu_slope(h.float()[:, :7].contiguous())
+    own, sums = product_sums(slope, grad)
     made, mean, inverse = normalise(y, scale, shift, 1e-6)
     own_y, own_scale, own_shift = normalise_backward(y, grad, scale, mean, inverse)
     short, column = narrowed(scale)
     pairs: dict[str, list[tuple[Tensor, Any]]] = {
-        "GELU": [(gelu(h), g), (again, g)],
-        "the gradient of GELU": [(own, a.grad), (sums / 24, a.grad.mean(0) if a.grad is not None else None)],
+        "GELU": [(made_g, g), (again, g[:, :7]), (same, slope[:, :7])],
+        "the gradient of GELU": [(own, a.grad), (sums / 24, own.double().mean(0))],
         "LayerNorm": [(made, u)],
         "the gradient of LayerNorm": [(own_y, b.grad), (own_scale, c.grad), (own_shift, d.grad)],
         "a sum": [(short, scale), (column, scale.sum(0)), (added(scale, short, shift[0]), 2 * scale + shift[0])],
@@ -113,7 +145,29 @@ def _off(found: Tensor, wanted: Tensor) -> float:
     return float(((found - wanted).abs() / (1 + wanted.abs())).nan_to_num(nan=torch.inf).max())
 
 
-_int = ctypes.c_int
+class _Gelu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """GELU in bfloat16; the derivative is kept."""
+        g, slope = gelu_slope(x if _dense(x) else x.contiguous())
+        ctx.save_for_backward(slope)
+        ctx.kind = x.dtype
+        return g
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        """The product with the derivative, in the type of x."""
+        (slope,) = ctx.saved_tensors
+        if grad.stride() != slope.stride() or grad.dtype != BF16:
+            grad = torch.empty_like(slope).copy_(grad)
+        own = torch.empty_like(slope, dtype=ctx.kind)
+        _call(_PRODUCT[ctx.kind], slope, grad, grad.numel(), own)
+        return own
+
+
+def _dense(x: Tensor) -> bool:
+    return x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last)
 
 
 def _call(name: str, *arguments: Any) -> None:

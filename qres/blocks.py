@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.depthwise import depthwise
+from core.pointwise import Gelu, gelu
 from qres import fused
 
 
@@ -102,7 +103,7 @@ class VD(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, width, h, w) -> (B, out, h, w)."""
         for conv in (self.c1, self.c2, self.c3, self.c4):
-            x = conv(F.gelu(x))
+            x = conv(gelu(x))
         return x
 
 
@@ -120,7 +121,7 @@ class Latent(nn.Module):
         self.posterior = VD(2 * width, hidden, z, small)
         self.prior = VD(width, hidden, 2 * z, small, zero=True)
         self.z_proj = nn.Sequential(
-            nn.Conv2d(z, hidden // 2, small, padding=small // 2), nn.GELU(), nn.Conv2d(hidden // 2, width, 1)
+            nn.Conv2d(z, hidden // 2, small, padding=small // 2), Gelu(), nn.Conv2d(hidden // 2, width, 1)
         )
         with torch.no_grad():
             self.z_proj[2].weight.mul_(math.sqrt(blocks / 3))

@@ -1,4 +1,4 @@
-"""The CNX block as one autograd function under bfloat16 autocast on a CPU: matrix products by torch, the rest by kernels.
+"""The CNX block as one autograd function under bfloat16 autocast on a CPU: products by torch, the rest by kernels.
 
 Against the plain block it makes fewer passes over memory, keeps the normalised features' gradient sums in float32 and
 never forms the layer-scaled output: the layer scale is part of the second matrix, whose gradient gives the scale's.
@@ -20,8 +20,7 @@ BF16 = torch.bfloat16
 
 def serves(x: Tensor, convolution: nn.Conv2d) -> bool:
     """Whether a block with this depthwise convolution is trained this way: bfloat16 autocast, on a CPU."""
-    on = torch.is_grad_enabled() and torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == BF16
-    if not on or x.device.type != "cpu" or convolution.weight.dtype != torch.float32 or not pointwise.usable():
+    if not pointwise.trains(x) or convolution.weight.dtype != torch.float32:
         return False
     one = convolution.kernel_size == (1, 1) and x.shape[1] % pointwise.LANES == 0
     return one or (depthwise.serves(x, convolution) and depthwise.usable())
@@ -55,19 +54,20 @@ class _Block(torch.autograd.Function):
         first = w1.to(BF16)
         h = F.linear(u, first, b1.to(BF16))
         second = (w2 * gamma[:, None]).to(BF16)
-        v = F.linear(pointwise.gelu(h), second)
+        g, slope = pointwise.gelu_slope(h, inplace=True)
+        v = F.linear(g, second)
         out = pointwise.added(_rows(x.float()), v, b2 * gamma)
-        ctx.save_for_backward(narrow, taps, y, scale, mean, inverse, u, first, h, second, w2, b2, gamma)
+        ctx.save_for_backward(narrow, taps, y, scale, mean, inverse, u, first, g, slope, second, w2, b2, gamma)
         return _image(out, x.shape)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """The forward pass in reverse, from the gradient of the sum."""
-        x, taps, y, scale, mean, inverse, u, first, h, second, w2, b2, gamma = ctx.saved_tensors
+        x, taps, y, scale, mean, inverse, u, first, g, slope, second, w2, b2, gamma = ctx.saved_tensors
         whole = _rows(grad.float())
         d, total = pointwise.narrowed(whole)
-        d_h, g, d_b1 = pointwise.gelu_backward(h, d @ second)
+        d_h, d_b1 = pointwise.product_sums(d @ second, slope)
         outer = (d.t() @ g).float()  # the second matrix's gradient without gamma
         d_gamma = (outer * w2).sum(1) + total * b2
         d_w1 = (d_h.t() @ u).float()

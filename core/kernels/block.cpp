@@ -53,13 +53,18 @@ inline void store(uint16_t* target, Vector values) {  // rounded to the nearest,
 }
 
 inline float total(Vector values) {
-    float sum = 0;
-    for (int lane = 0; lane < LANES; ++lane) sum += values[lane];
-    return sum;
+    float part[LANES];
+    std::memcpy(part, &values, sizeof part);
+#pragma GCC unroll 4
+    for (int half = LANES / 2; half > 0; half /= 2)
+#pragma GCC unroll 8
+        for (int lane = 0; lane < half; ++lane) part[lane] += part[lane + half];
+    return part[0];
 }
 
 inline Vector exponential(Vector x) {  // e^x for x <= 0, to about 2e-7 of it; 0 below e^-87
-    x = x < -87.f ? Vector{} - 87.f : x;
+    const auto far = x < -87.f;
+    x = far ? Vector{} : x;
     const Vector shifted = x * 1.44269504f + 12582912.f;  // the nearest integer to x / ln 2, in the low bits
     const Vector whole = shifted - 12582912.f;
     const Vector r = x - whole * 0.693359375f + whole * 2.12194440e-4f;
@@ -69,7 +74,7 @@ inline Vector exponential(Vector x) {  // e^x for x <= 0, to about 2e-7 of it; 0
     y = y * r + 5.0000001201e-1f;
     y = y * r * r + r + 1.f;
     const Integers power = (bits<Integers>(shifted) - bits<int32_t>(12582912.f)) << 23;
-    return bits<Vector>(bits<Integers>(y) + power);
+    return far ? Vector{} : bits<Vector>(bits<Integers>(y) + power);
 }
 
 // The normal distribution's function and density (times x) at x: Abramowitz and Stegun 7.1.26, to 1e-7.
@@ -89,29 +94,69 @@ inline Normal normal(Vector x) {
     return {x < 0 ? tail : 1.f - tail, x * e * 0.39894228f};
 }
 
-}  // namespace
-
-// g = GELU(h), of count numbers (a multiple of 16)
-extern "C" void gelu(const uint16_t* h, int64_t count, uint16_t* g) {
-    for (int64_t i = 0; i < count; i += LANES) {
-        const Vector x = load(h + i);
-        store(g + i, x * normal(x).below);
-    }
+// g = GELU(h) and its derivative there, of 16 numbers
+template <typename T>
+inline void gelu_part(const T* h, uint16_t* g, uint16_t* slope) {
+    const Vector x = load(h);
+    const Normal n = normal(x);
+    store(g, x * n.below);
+    store(slope, n.below + n.slope);
 }
 
-// From h and the gradient of GELU(h): the gradient of h, its sum over rows, and GELU(h) once more.
-extern "C" void gelu_backward(const uint16_t* h, const uint16_t* grad, int64_t rows, int columns, uint16_t* own,
-                              uint16_t* g, float* sums) {
+template <typename T>
+void gelu_all(const T* h, int64_t count, uint16_t* g, uint16_t* slope) {
+    int64_t i = 0;
+    for (; i + LANES <= count; i += LANES) gelu_part(h + i, g + i, slope + i);
+    if (i == count) return;
+    T last[LANES] = {};
+    uint16_t last_g[LANES], last_slope[LANES];
+    std::memcpy(last, h + i, sizeof(T) * (count - i));
+    gelu_part(last, last_g, last_slope);
+    std::memcpy(g + i, last_g, sizeof(uint16_t) * (count - i));
+    std::memcpy(slope + i, last_slope, sizeof(uint16_t) * (count - i));
+}
+
+template <typename T>
+void product_all(const uint16_t* a, const uint16_t* b, int64_t count, T* out) {
+    int64_t i = 0;
+    for (; i + LANES <= count; i += LANES) store(out + i, load(a + i) * load(b + i));
+    if (i == count) return;
+    uint16_t last_a[LANES] = {}, last_b[LANES] = {};
+    T last[LANES];
+    std::memcpy(last_a, a + i, sizeof(uint16_t) * (count - i));
+    std::memcpy(last_b, b + i, sizeof(uint16_t) * (count - i));
+    store(last, load(last_a) * load(last_b));
+    std::memcpy(out + i, last, sizeof(T) * (count - i));
+}
+
+}  // namespace
+
+// g = GELU(h) and its derivative, of any count of numbers; slope may be h
+extern "C" void gelu_bfloat16(const uint16_t* h, int64_t count, uint16_t* g, uint16_t* slope) {
+    gelu_all(h, count, g, slope);
+}
+
+extern "C" void gelu_float(const float* h, int64_t count, uint16_t* g, uint16_t* slope) {
+    gelu_all(h, count, g, slope);
+}
+
+extern "C" void product_bfloat16(const uint16_t* a, const uint16_t* b, int64_t count, uint16_t* out) {
+    product_all(a, b, count, out);
+}
+
+extern "C" void product_float(const uint16_t* a, const uint16_t* b, int64_t count, float* out) {
+    product_all(a, b, count, out);
+}
+
+// The product of two matrices, number by number, and its sum over rows; out may be either
+extern "C" void product_and_sums(const uint16_t* a, const uint16_t* b, int64_t rows, int columns, uint16_t* out,
+                                 float* sums) {
     std::memset(sums, 0, sizeof(float) * columns);
     for (int64_t row = 0; row < rows; ++row)
         for (int c = 0; c < columns; c += LANES) {
-            const int64_t i = row * columns + c;
-            const Vector x = load(h + i);
-            const Normal n = normal(x);
-            const Vector d = load(grad + i) * (n.below + n.slope);
-            store(g + i, x * n.below);
-            store(own + i, d);
-            store(sums + c, load(sums + c) + d);
+            const Vector x = load(a + row * columns + c) * load(b + row * columns + c);
+            store(out + row * columns + c, x);
+            store(sums + c, load(sums + c) + x);
         }
 }
 
