@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_weight
 
 from core import kernels
 
@@ -27,7 +28,7 @@ def depthwise(x: Tensor, layer: nn.Conv2d) -> Tensor:
     if torch.is_grad_enabled() and layer.weight.requires_grad and serves(x, layer):
         kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
         if kind in _NAMES and usable():
-            y: Tensor = _Depthwise.apply(x.to(kind), layer.weight, layer.bias)  # type: ignore[no-untyped-call]
+            y: Tensor = _Depthwise.apply(x.to(kind), layer.weight, layer.bias)
             return y
     out: Tensor = layer(x)
     return out
@@ -50,9 +51,7 @@ def usable() -> bool:
         for size in KERNELS:
             x, g = (torch.randn(2, LANES, 9, 6, generator=draw).to(kind) for _ in range(2))
             found, _ = weight_gradient(x, g, size)
-            wanted = nn.grad.conv2d_weight(
-                x.double(), (LANES, 1, size, size), g.double(), padding=size // 2, groups=LANES
-            )
+            wanted = conv2d_weight(x.double(), (LANES, 1, size, size), g.double(), padding=size // 2, groups=LANES)
             if not torch.allclose(found.double(), wanted, rtol=bound, atol=bound):
                 print(
                     f"note: the fast depthwise kernel is not used: its {size}x{size} gradient in {kind} is off by "
@@ -73,7 +72,8 @@ def weight_gradient(x: Tensor, grad: Tensor, size: int) -> tuple[Tensor, Tensor]
     assert library is not None
     x, grad = (t.contiguous(memory_format=torch.channels_last) for t in (x, grad))
     b, c, h, w = x.shape
-    weight, bias = torch.empty(c, 1, size, size), torch.empty(c)
+    # laid out as a parameter with channels last, which DDP prefers
+    weight, bias = torch.empty_strided((c, 1, size, size), (size * size, 1, size, 1)), torch.empty(c)
     places = [ctypes.c_void_p(t.data_ptr()) for t in (x, grad, weight, bias)]
     if library[_NAMES[x.dtype]](*places[:2], ctypes.c_int64(b), h, w, c, size, *places[2:]):
         raise ValueError(f"the depthwise kernel does not take {c} channels and size {size}")
@@ -97,7 +97,7 @@ class _Depthwise(torch.autograd.Function):
         return F.conv2d(x, narrow, bias.to(x.dtype), padding=weight.shape[2] // 2, groups=weight.shape[0])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The input's gradient from torch, the others from the kernel."""
         x, weight = ctx.saved_tensors
         return input_gradient(x, weight, grad), *weight_gradient(x, grad, weight.shape[2])

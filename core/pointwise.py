@@ -30,7 +30,7 @@ def gelu(x: Tensor) -> Tensor:
     The result has the shape of x, and there, of any number of dimensions, bfloat16.
     """
     if trains(x) and x.dtype in _GELU:
-        y: Tensor = _Gelu.apply(x)  # type: ignore[no-untyped-call]
+        y: Tensor = _Gelu.apply(x)
         return y
     return F.gelu(x)
 
@@ -155,7 +155,7 @@ class _Gelu(torch.autograd.Function):
         return g
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         """The product with the derivative, in the type of x."""
         (slope,) = ctx.saved_tensors

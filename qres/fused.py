@@ -35,7 +35,7 @@ def block(x: Tensor, convolution: nn.Conv2d, scale: Tensor, shift: Tensor, eps: 
     if scale.shape[0] > 1 and pixels % scale.shape[0]:
         raise ValueError("scale and shift are of one image or of each")
     parts = (x, convolution.weight, convolution.bias, scale.float(), shift.float(), eps, *mlp)
-    out: Tensor = _Block.apply(*parts)  # type: ignore[no-untyped-call]
+    out: Tensor = _Block.apply(*parts)
     return out
 
 
@@ -61,7 +61,7 @@ class _Block(torch.autograd.Function):
         return _image(out, x.shape)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """The forward pass in reverse, from the gradient of the sum."""
         x, taps, y, scale, mean, inverse, u, first, g, slope, second, w2, b2, gamma = ctx.saved_tensors

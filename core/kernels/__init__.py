@@ -35,7 +35,8 @@ def library(name: str) -> ctypes.CDLL | None:
     source = Path(__file__).with_name(f"{name}.cpp")
     compiler = _compiler()
     if compiler is None:
-        return _without(name, "there is no C++ compiler")
+        _note(name, "there is no C++ compiler")
+        return None
     facts = " ".join((source.read_text(), compiler, *FLAGS, _processor()))
     target = cache_dir() / "kernels" / f"{name}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}.so"
     try:
@@ -47,8 +48,10 @@ def library(name: str) -> ctypes.CDLL | None:
     except (_CompilerError, OSError) as error:
         if isinstance(error, _CompilerError):
             _failed.add(compiler)
-            return _without(name, f"{compiler} {error}")
-        return _without(name, f"{target} cannot be written or loaded ({error.strerror or error})")
+            _note(name, f"{compiler} {error}")
+        else:
+            _note(name, f"{target} cannot be written or loaded ({error.strerror or error})")
+        return None
 
 
 _failed: set[str] = set()
@@ -102,7 +105,7 @@ def _processor() -> str:
     return "\n".join(dict.fromkeys(line for line in lines if line.lower().startswith(wanted)))
 
 
-def _without(name: str, reason: str) -> None:
+def _note(name: str, reason: str) -> None:
     print(
         f"note: the fast {name} kernel is not used: {reason}; plain torch computes the same, slower.", file=sys.stderr
     )
