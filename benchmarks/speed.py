@@ -7,6 +7,7 @@
     python benchmarks/speed.py with method=qres34m device=cuda batches=1,16    # images per second
     python benchmarks/speed.py with experiment=quantizers                      # quantisers alone, ns per vector
     python benchmarks/speed.py with experiment=search                          # nearest codes, beside other searches
+    python benchmarks/speed.py with experiment=training                        # steps, plain and with our kernels
     python benchmarks/speed.py with smoke
 
 Seconds are process CPU time on a CPU (what other processes take does not count) and synchronised wall time on a GPU;
@@ -35,7 +36,7 @@ from core import checkpoint, devices, entropy
 from core.codec import Image, Method
 from core.images import open_image, save_image
 from core.registry import discover
-from experiments import quantizer_speed, records, search_speed
+from experiments import quantizer_speed, records, search_speed, train_speed
 from experiments.wiring import changed, configured, default_params, experiment, guarded, run_named, sequence
 
 NAMED = {"smoke": {"method": "qres3m_vr", "weights": "fresh", "height": 64, "width": 64, "repeats": 1}}
@@ -246,4 +247,4 @@ def speed(config: dict[str, Any], sacred_run: Any) -> int:
 
 
 if __name__ == "__main__":
-    run_named(ex, {"quantizers": quantizer_speed.ex, "search": search_speed.ex})
+    run_named(ex, {"quantizers": quantizer_speed.ex, "search": search_speed.ex, "training": train_speed.ex})

@@ -7,12 +7,14 @@ gradient of bfloat16 tensors is closer to the exact one than torch's, which is r
 from __future__ import annotations
 
 import ctypes
+import sys
 from functools import lru_cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_weight
 
 from core import kernels
 
@@ -23,13 +25,20 @@ _NAMES = {torch.float32: "depthwise_gradient_float", torch.bfloat16: "depthwise_
 
 def depthwise(x: Tensor, layer: nn.Conv2d) -> Tensor:
     """``layer(x)`` for a depthwise convolution of stride 1 that keeps the size: (B, C, H, W) -> (B, C, H, W)."""
-    if torch.is_grad_enabled() and layer.weight.requires_grad and _serves(x, layer):
+    if torch.is_grad_enabled() and layer.weight.requires_grad and serves(x, layer):
         kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
         if kind in _NAMES and usable():
-            y: Tensor = _Depthwise.apply(x.to(kind), layer.weight, layer.bias)  # type: ignore[no-untyped-call]
+            y: Tensor = _Depthwise.apply(x.to(kind), layer.weight, layer.bias)
             return y
     out: Tensor = layer(x)
     return out
+
+
+def serves(x: Tensor, layer: nn.Conv2d) -> bool:
+    """Whether the kernel takes this layer: on a CPU, 3, 5 or 7 wide, stride 1, same size, channels in sixteens."""
+    size = layer.kernel_size[0]
+    same = layer.kernel_size == (size, size) and layer.padding == (size // 2, size // 2) and layer.stride == (1, 1)
+    return x.device.type == "cpu" and same and size in KERNELS and x.shape[1] % LANES == 0 and layer.bias is not None
 
 
 @lru_cache
@@ -42,13 +51,12 @@ def usable() -> bool:
         for size in KERNELS:
             x, g = (torch.randn(2, LANES, 9, 6, generator=draw).to(kind) for _ in range(2))
             found, _ = weight_gradient(x, g, size)
-            wanted = nn.grad.conv2d_weight(
-                x.double(), (LANES, 1, size, size), g.double(), padding=size // 2, groups=LANES
-            )
+            wanted = conv2d_weight(x.double(), (LANES, 1, size, size), g.double(), padding=size // 2, groups=LANES)
             if not torch.allclose(found.double(), wanted, rtol=bound, atol=bound):
                 print(
                     f"note: the fast depthwise kernel is not used: its {size}x{size} gradient in {kind} is off by "
-                    f"{float((found - wanted).abs().max()):.1e}; plain torch computes it instead."
+                    f"{float((found - wanted).abs().max()):.1e}; plain torch computes it instead.",
+                    file=sys.stderr,
                 )
                 return False
     return True
@@ -64,17 +72,20 @@ def weight_gradient(x: Tensor, grad: Tensor, size: int) -> tuple[Tensor, Tensor]
     assert library is not None
     x, grad = (t.contiguous(memory_format=torch.channels_last) for t in (x, grad))
     b, c, h, w = x.shape
-    weight, bias = torch.empty(c, 1, size, size), torch.empty(c)
+    # laid out as a parameter with channels last, which DDP prefers
+    weight, bias = torch.empty_strided((c, 1, size, size), (size * size, 1, size, 1)), torch.empty(c)
     places = [ctypes.c_void_p(t.data_ptr()) for t in (x, grad, weight, bias)]
     if library[_NAMES[x.dtype]](*places[:2], ctypes.c_int64(b), h, w, c, size, *places[2:]):
         raise ValueError(f"the depthwise kernel does not take {c} channels and size {size}")
     return weight, bias
 
 
-def _serves(x: Tensor, layer: nn.Conv2d) -> bool:
-    size = layer.kernel_size[0]
-    same = layer.kernel_size == (size, size) and layer.padding == (size // 2, size // 2) and layer.stride == (1, 1)
-    return x.device.type == "cpu" and same and size in KERNELS and x.shape[1] % LANES == 0 and layer.bias is not None
+def input_gradient(x: Tensor, weight: Tensor, grad: Tensor) -> Tensor:
+    """The gradient of the input x (B, C, H, W), by torch, from that of the output; all of one type."""
+    c, size = weight.shape[0], weight.shape[2]
+    arguments = ([c], [1, 1], [size // 2] * 2, [1, 1], False, [0, 0], c, [True, False, False])
+    own: Tensor = torch.ops.aten.convolution_backward(grad, x, weight, *arguments)[0]
+    return own
 
 
 class _Depthwise(torch.autograd.Function):
@@ -86,10 +97,7 @@ class _Depthwise(torch.autograd.Function):
         return F.conv2d(x, narrow, bias.to(x.dtype), padding=weight.shape[2] // 2, groups=weight.shape[0])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The input's gradient from torch, the others from the kernel."""
         x, weight = ctx.saved_tensors
-        c, size = weight.shape[0], weight.shape[2]
-        arguments = ([c], [1, 1], [size // 2] * 2, [1, 1], False, [0, 0], c, [True, False, False])
-        own = torch.ops.aten.convolution_backward(grad, x, weight, *arguments)[0]
-        return own, *weight_gradient(x, grad, size)
+        return input_gradient(x, weight, grad), *weight_gradient(x, grad, weight.shape[2])

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
+
+from core.codec import TesseraError
 
 
 def rank() -> int:
@@ -27,13 +31,27 @@ def is_main() -> bool:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Join the processes that ``torchrun`` started (gloo on CPU, nccl on GPU); does nothing without torchrun."""
+    """Join the processes that ``torchrun`` or ``core.launch`` started; does nothing in a process that is alone.
+
+    They speak gloo on a CPU and nccl on GPUs. One that ends early makes the others end with a sentence.
+    """
     if "WORLD_SIZE" not in os.environ or dist.is_initialized():
         yield
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    place = os.environ.get("TESSERA_MEETING")  # a file, of processes on one machine; else torchrun's address
+    options: dict[str, Any] = (
+        {"init_method": f"file://{place}", "rank": rank(), "world_size": world_size()} if place else {}
+    )
+    warnings.filterwarnings("ignore", message="Grad strides do not match")  # dimensions of one have any stride
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", **options)
     try:
         yield
+    except RuntimeError as error:
+        if "gloo" not in str(error):
+            raise
+        raise TesseraError(
+            "another of the processes that train together has ended; the same command goes on from the saved state."
+        ) from None
     finally:
         dist.destroy_process_group()
 

@@ -13,7 +13,7 @@ import signal
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,9 +28,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from core import parallel
+from core import adam, parallel
 from core.codec import TesseraError
 from core.lamb import Lamb
+from core.soap import Soap
 
 
 class Step(NamedTuple):
@@ -54,7 +55,7 @@ class TrainConfig:
     schedule: str = "cosine"  # or "constant", "constant:N": zero from step N on, "drop:N:F": times F every N steps
     hold: float = 0.0  # share of the steps before the cosine begins to fall
     cycles: int = 1  # of the cosine, each with a quarter of the rate of the one before
-    optimizer: str = "adam"  # or "adamax", "lamb"
+    optimizer: str = "adam"  # or "adamax", "lamb", "soap"
     warmup: int = 200
     final_lr: float = 0.01  # of lr, at the end of the cosine
     clip: float = 2.0
@@ -94,6 +95,7 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "adamax": torch.optim.Adamax,
     "lamb": Lamb,
+    "soap": Soap,
 }
 DROPS = 4  # of the learning rate, at most
 _DROP = re.compile(r"([1-9]\d*):(\d*\.?\d+)")
@@ -156,6 +158,7 @@ class Trainer:
         if config.optimizer not in OPTIMIZERS:
             raise TesseraError(f"unknown optimizer '{config.optimizer}': known are {', '.join(OPTIMIZERS)}.")
         self.optimizer = OPTIMIZERS[config.optimizer](self.model.parameters(), lr=config.lr)
+        self.one_pass = adam.serves(self.optimizer, self.average)
         self.step = 0
         self.skipped = 0
         self.norms: list[float] = []
@@ -171,11 +174,22 @@ class Trainer:
             "norms": self.norms,
         }
         part = path.with_suffix(".part")
-        with part.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        try:
+            with part.open("wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except (OSError, RuntimeError) as error:  # torch's writer turns the system's error into one of its own
+            with suppress(OSError):
+                part.unlink()
+            left = f"the state before it is intact, {path}" if path.exists() else "none was saved before"
+            cause = error if isinstance(error, OSError) else error.__context__
+            reason = (cause.strerror if isinstance(cause, OSError) else None) or str(error).splitlines()[0]
+            raise TesseraError(
+                f"the state after step {self.step} cannot be written ({reason}): {left}; make room, and the same "
+                "command goes on."
+            ) from None
 
     def load(self, path: Path) -> None:
         """Continue from a saved state; raises TesseraError when it belongs to another model."""
@@ -206,11 +220,10 @@ class Trainer:
         with cast:
             out: Step = wrapped(batch.to(device, memory_format=torch.channels_last, non_blocking=True))
         out.loss.backward()
-        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), config.clip))
+        norm = adam.norm_of(self.optimizer) if self.one_pass else self._clip()
         good = math.isfinite(norm) and not self._outlier(norm)
         if good:
-            self.optimizer.step()
-            self._update_average()
+            self._take(norm)
         else:
             self.skipped += 1
         if math.isfinite(norm):
@@ -227,11 +240,19 @@ class Trainer:
         full = len(self.norms) >= WINDOW
         return full and norm > self.config.skip_above * statistics.median(self.norms)
 
+    def _clip(self) -> float:
+        return float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip))
+
     @torch.no_grad()
-    def _update_average(self) -> None:
+    def _take(self, norm: float) -> None:
+        """The optimiser's step, then the average's; with plain Adam on a CPU both and clipping in one pass."""
         decay = self.config.ema * (1 - math.exp(-(self.step + 1) / 1000))
-        mine, theirs = list(self.average.parameters()), [p.detach() for p in self.model.parameters()]
-        torch._foreach_lerp_(mine, theirs, 1 - decay)
+        averages = list(self.average.parameters())
+        if self.one_pass:
+            adam.step(self.optimizer, averages, 1 - decay, self.config.clip / (norm + 1e-6))
+        else:
+            self.optimizer.step()
+            torch._foreach_lerp_(averages, [p.detach() for p in self.model.parameters()], 1 - decay)
         for old, new in zip(self.average.buffers(), self.model.buffers(), strict=True):
             old.copy_(new)
 
@@ -256,14 +277,16 @@ def fit(
     if state.exists():
         run.load(state)
     run.model.train()
-    wrapped = DistributedDataParallel(run.model) if torch.distributed.is_initialized() else run.model
-    shares = {batch: _share(batch) for batch in (config.batch, config.batch_at(0))}
+    wrapped = run.model
+    if torch.distributed.is_initialized():  # with a hard tail, the encoder has no gradient in the end
+        wrapped = DistributedDataParallel(run.model, find_unused_parameters=bool(getattr(model, "hard_tail", 0)))
+    parts = shares(config, parallel.world_size())
     with _stop_requests() as stop, ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(batches, run.step, shares[config.batch_at(run.step)])
+        ahead = reader.submit(batches, run.step, parts[config.batch_at(run.step)])
         recent: list[dict[str, float]] = []
         while run.step < config.steps:
             batch = ahead.result()
-            ahead = reader.submit(batches, run.step + 1, shares[config.batch_at(run.step + 1)])
+            ahead = reader.submit(batches, run.step + 1, parts[config.batch_at(run.step + 1)])
             recent.append(run.advance(wrapped, batch))
             if run.step % config.log_every == 0 or run.step == config.steps:
                 _report(log, run, recent)
@@ -294,13 +317,15 @@ def _report(log: Log, run: Trainer, recent: list[dict[str, float]]) -> None:
         log(run.step, dict(zip(keys, means.tolist(), strict=True)) | {k: last[k] for k in ("lr", "norm", "skipped")})
 
 
-def _share(batch: int) -> range:
-    """The samples of the global batch that this rank takes."""
-    ranks = parallel.world_size()
-    if batch % ranks:
-        raise TesseraError(f"batch={batch} cannot be shared by {ranks} processes: use a multiple of {ranks}.")
-    size = batch // ranks
-    return range(parallel.rank() * size, (parallel.rank() + 1) * size)
+def shares(config: TrainConfig, ranks: int) -> dict[int, range]:
+    """For each batch size, the samples that this rank takes; TesseraError where ``ranks`` cannot share it evenly."""
+    found = {}
+    for name, batch in (("batch", config.batch), ("first_batch", config.batch_at(0))):
+        if batch % ranks:
+            raise TesseraError(f"{name}={batch} cannot be shared by {ranks} processes: use a multiple of {ranks}.")
+        size = batch // ranks
+        found[batch] = range(parallel.rank() * size, (parallel.rank() + 1) * size)
+    return found
 
 
 def _mix(seed: int, step: int, rank: int) -> int:

@@ -8,6 +8,7 @@ command resumes, also with more ``steps``; another one is refused in the same fo
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,12 +23,12 @@ from benchmarks import paper
 from benchmarks.datasets import fingerprints, open_dataset, training_set
 from benchmarks.figures import training_figure
 from benchmarks.provenance import provenance
-from core import checkpoint, devices, parallel
+from core import checkpoint, devices, launch, memory, parallel
 from core.codec import Image, Method, TesseraError
 from core.finite import check_weights
 from core.images import as_rgb
 from core.registry import discover, make_method
-from core.train import Crops, TrainConfig, fit
+from core.train import Crops, TrainConfig, fit, shares
 from experiments.evaluate import say_refused
 from experiments.run_record import claim, facts
 from experiments.wiring import changed, default_params
@@ -59,6 +60,7 @@ def train_config() -> None:
     seed = 0
     device = "cpu"
     threads = 1  # per process
+    processes = 1  # that share each batch, on a CPU, each on cores of its own (on GPUs: torchrun)
     folder = None  # default: runs/<method>-<point>-seed<seed>
     init = None  # weights to start from
     straight_through = False  # QRes-VAE: decode rounded latents in training, instead of noisy ones
@@ -110,6 +112,11 @@ def train(config: Mapping[str, Any], run: Any) -> int:
     torch.set_num_threads(int(config["threads"]))
     method = make_method(config["method"], changed(config["params"], config["method"]))
     recipe = _recipe(config)
+    if launch.wanted(config["processes"], recipe.device):
+        shares(recipe, config["processes"])
+        return launch.together(config["processes"], int(config["threads"]))
+    if recipe.device == "cpu" and os.environ.get("TESSERA_KERNELS") != "0":
+        memory.keep()
     folder = Path(config["folder"] or f"runs/{method.name}-{method.point}-seed{config['seed']}")
     torch.manual_seed(recipe.seed)
     start = None if config["init"] is None else checkpoint.find(method, config["init"], any_point=True)
@@ -205,7 +212,8 @@ def describe(method: Method, recipe: TrainConfig, config: Mapping[str, Any], dat
         "data": dict(data),
         "licence": "MIT (weights made by this project)",
         "paper": method.paper,
-        "made": {k: origin[k] for k in ("commit", "dirty", "versions", "cpu", "gpu", "threads", "command")},
+        "made": {k: origin[k] for k in ("commit", "dirty", "versions", "cpu", "gpu", "threads", "command")}
+        | {"processes": parallel.world_size()},
     }
 
 
@@ -213,7 +221,7 @@ def _recipe(config: Mapping[str, Any]) -> TrainConfig:
     names = ("steps", "batch", "lr", "schedule", "hold", "cycles", "optimizer", "warmup", "clip", "ema", "amp", "seed",
              "log_every", "save_every")  # fmt: skip
     device = devices.available(config["device"])
-    for name in ("steps", "batch", "crop", "cycles", "threads", "log_every", "save_every"):
+    for name in ("steps", "batch", "crop", "cycles", "threads", "processes", "log_every", "save_every"):
         if config[name] < 1:
             raise TesseraError(f"{name}={config[name]} must be at least 1.")
     first = {}

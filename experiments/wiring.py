@@ -233,7 +233,8 @@ def _check_file(name: str, known: Mapping[str, Any]) -> None:
 def _observe(ex: Experiment, words: Sequence[str]) -> None:
     """Keep provenance under <results>/sacred, in the one process that writes."""
     results = next((w.removeprefix("results=") for w in words if w.startswith("results=")), "results")
-    if os.environ.get("RANK", "0") != "0" or "-u" in words:
+    together = next((w.removeprefix("processes=") for w in words if w.startswith("processes=")), "1") != "1"
+    if os.environ.get("RANK", "1" if together else "0") != "0" or "-u" in words:
         return
     folder = Path(results) / "sacred"
     try:

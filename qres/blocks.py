@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.depthwise import depthwise
+from core.pointwise import Gelu, gelu
+from qres import fused
 
 
 class Gaussian(NamedTuple):
@@ -46,6 +48,9 @@ class CNX(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w)."""
+        if fused.serves(x, self.conv_dw):
+            matrices = (self.mlp["fc1"].weight, self.mlp["fc1"].bias, self.mlp["fc2"].weight, self.mlp["fc2"].bias)
+            return fused.block(x, self.conv_dw, *self._affine(condition), self.norm.eps, (*matrices, self.gamma))
         y = self._depthwise(x).permute(0, 2, 3, 1)  # (B, h, w, C)
         y = self.norm(y)
         if (modulation := self.modulation(condition)) is not None:
@@ -60,6 +65,15 @@ class CNX(nn.Module):
             return None
         scale, shift = self.film(condition).chunk(2, dim=-1)
         return scale, shift
+
+    def _affine(self, condition: Tensor | None) -> tuple[Tensor, Tensor]:
+        """LayerNorm's scale and shift with the modulation in them, float32: (1, C), or (B, C) with a condition."""
+        scale, shift = self.norm.weight[None], self.norm.bias[None]
+        if self.film is None:
+            return scale, shift
+        with torch.autocast("cpu", enabled=False):
+            more, moved = self.film(condition.float()).chunk(2, dim=-1)
+            return scale * (1 + more), shift * (1 + more) + moved
 
     def _depthwise(self, x: Tensor) -> Tensor:
         if self.conv_dw.kernel_size == (1, 1):  # a per-channel affine map; the convolution kernel is 100 times slower
@@ -115,7 +129,7 @@ class VD(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, width, h, w) -> (B, out, h, w)."""
         for conv in (self.c1, self.c2, self.c3, self.c4):
-            x = conv(F.gelu(x))
+            x = conv(gelu(x))
         return x
 
 
@@ -165,7 +179,7 @@ class VDLatent(Latent):
         self.posterior = VD(2 * width, hidden, z, small)
         self.prior = VD(width, hidden, 2 * z, small, zero=True)
         self.z_proj = nn.Sequential(
-            nn.Conv2d(z, hidden // 2, small, padding=small // 2), nn.GELU(), nn.Conv2d(hidden // 2, width, 1)
+            nn.Conv2d(z, hidden // 2, small, padding=small // 2), Gelu(), nn.Conv2d(hidden // 2, width, 1)
         )
         with torch.no_grad():
             self.z_proj[2].weight.mul_(math.sqrt(blocks / 3))

@@ -188,7 +188,10 @@ class QResVAE(nn.Module):
     Distortion is the mean squared error of the (-1, 1) image, or with ``target`` ms_ssim 0.04 (1 - MS-SSIM). With
     ``arch.embedding`` the model serves all lambdas in ``lmb_range``; training draws one per image, log-uniformly.
     ``straight_through`` trains the decoder on rounded latents (Minnen and Singh, arXiv 2007.08739, section 3.3)
-    where the paper adds uniform noise; the rate is that of the noisy ones in both.
+    where the paper adds uniform noise; the rate is that of the noisy ones in both. For the share ``hard_tail`` of the
+    steps, at the end, latents are rounded for the rate, too, and encoder and posteriors stay as they are (soft then
+    hard: Guo et al., arXiv 2104.05168). ``lambda_draw`` is log (uniform in ln lambda) or cubic (in its cube root, as
+    QARV draws it).
     """
 
     code_log_likelihood = staticmethod(code_log_likelihood)  # what the quantised path counts as its rate
@@ -200,7 +203,8 @@ class QResVAE(nn.Module):
         if target not in ("mse", "ms_ssim"):
             raise unknown("target", target, ("mse", "ms_ssim"))
         self.arch, self.lmb, self.lmb_range, self.target = arch, float(lmb), lmb_range, target
-        self.straight_through = False
+        self.straight_through, self.hard_tail, self.lambda_draw = False, 0.0, "log"
+        self._hard = False  # whether this step is one of the hard tail
         self._build(arch)
 
     def _build(self, arch: Architecture) -> None:
@@ -277,11 +281,19 @@ class QResVAE(nn.Module):
     # -- training -----------------------------------------------------------------------------------------------
 
     def draw_lambda(self, images: Tensor) -> Tensor:
-        """lambda for each image: log-uniform over ``lmb_range`` when training a conditional model, else ``lmb``."""
+        """lambda for each image: over ``lmb_range``, by ``lambda_draw``, in training a conditional model, else ``lmb``."""
         if not (self.training and self.embedding is not None):
             return images.new_full((len(images),), self.lmb)
+        drawn = torch.rand(len(images), device=images.device)
+        if self.lambda_draw == "cubic":
+            low, high = (v ** (1 / 3) for v in self.lmb_range)
+            return (low + (high - low) * drawn) ** 3
         low, high = (math.log(v) for v in self.lmb_range)
-        return torch.exp(low + (high - low) * torch.rand(len(images), device=images.device))
+        return torch.exp(low + (high - low) * drawn)
+
+    def begin_step(self, step: int, steps: int) -> None:
+        """Told by the training loop: whether the hard tail has begun."""
+        self._hard = self.hard_tail > 0 and step >= (1 - self.hard_tail) * steps
 
     def loss_weight(self, lmb: Tensor) -> Tensor:
         """What the loss of each image counts in training, (B,).
@@ -298,13 +310,19 @@ class QResVAE(nn.Module):
         """
         lmb = self.draw_lambda(images)
         condition = self.condition(lmb)
-        features = self.features(images, condition)
+        hard = self.training and self._hard
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not hard):
+            features = self.features(images, condition)
         nats = images.new_zeros(len(images))
 
         def visit(i: int, block: Latent, f: Tensor, prior: Gaussian) -> Tensor:
             nonlocal nats
-            mean = block.infer(f, features[f.shape[2]], condition)
-            if self.training:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not hard):
+                mean = block.infer(f, features[f.shape[2]], condition)
+            if hard:  # the latents are given: decoder and priors learn, the means of the priors by the rate
+                z = (torch.round(mean - prior.mean) + prior.mean).detach()
+                nats = nats - train_log_likelihood(z - prior.mean, prior.scale, 1.0).sum((1, 2, 3))
+            elif self.training:
                 z = mean + (torch.rand_like(mean) - 0.5 if noise is None else noise[i])
                 nats = nats - train_log_likelihood(z - prior.mean, prior.scale, 1.0).sum((1, 2, 3))
                 if self.straight_through:
