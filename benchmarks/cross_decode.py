@@ -30,13 +30,14 @@ import pandas as pd
 
 from benchmarks.cells import variant_label
 from benchmarks.datasets import open_dataset
-from benchmarks.figures import slug
+from benchmarks.names import slug
 from benchmarks.provenance import provenance
 from benchmarks.tables import to_files, to_markdown
 from core import checkpoint, devices
 from core.codec import Image, Method, TesseraError
 from core.registry import discover
 from experiments import records
+from experiments.evaluate import say_refused
 from experiments.wiring import changed, configured, default_params, experiment, guarded, run, sequence
 
 NAMED = {"smoke": {"method": "qres3m_vr", "dataset": "sample", "limit": 2, "crop": 64, "threads": 1}}
@@ -230,7 +231,9 @@ def stored(
 def crops(config: dict[str, Any]) -> list[Image]:
     """The images, or a square from the middle of each."""
     out = []
-    for named in open_dataset(config["dataset"], config["limit"], config["data_root"]).images:
+    pictures = open_dataset(config["dataset"], config["limit"], config["data_root"])
+    say_refused(pictures)
+    for named in pictures:
         image, side = named.read(), config["crop"] or 2**30
         top, left = (max(n - side, 0) // 2 for n in image.shape[:2])
         out.append(np.ascontiguousarray(image[top : top + side, left : left + side]))

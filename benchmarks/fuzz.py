@@ -2,13 +2,14 @@
 
     python benchmarks/fuzz.py with method=qres3m_vr mutations=100000
     python benchmarks/fuzz.py with method=qres3m_vr mutations=100000 weights=PATH     # or weights=fresh: untrained ones
+    python benchmarks/fuzz.py with methods=fsq,rvae_small,mcquic_small mutations=20000 side=16 signed=0.2
     python benchmarks/fuzz.py with method=jpeg mutations=2000
 
 Streams of small parts of photographs are cut, flipped, overwritten, extended, spliced, emptied. A share of those in our
 container is signed again (``signed``), so that the damage gets past its CRC32 to the entropy decoder. Allowed are
 ``BitstreamError`` (``DecodeMismatch`` is one), the undamaged picture, and, for formats without checksums, any picture.
 Mutation k depends on (seed, k) alone; the outcome is written into ``<results>/fuzz/<method>.json`` as it goes, and the
-same command resumes. Exit code 1: there were problems.
+same command resumes. The table ``<results>/tables/fuzz`` has all outcomes there. Exit code 1: there were problems.
 """
 
 # ruff: noqa: F841  (Sacred reads the local variables of config scopes)
@@ -26,30 +27,37 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
+from benchmarks.cells import plain, variant_label
 from benchmarks.datasets import open_dataset
+from benchmarks.figures import slug
 from benchmarks.provenance import provenance
+from benchmarks.tables import to_files, to_markdown
 from core import checkpoint
 from core.bitstream import BitstreamError, DecodeMismatch, unpack
 from core.codec import Codec, Image, Method, TesseraError
 from core.registry import make_method
-from experiments.wiring import changed, default_params, experiment, guarded, run
+from experiments import records
+from experiments.wiring import changed, default_params, experiment, guarded, run, sequence
 
-SIZES = ((64, 64, 3), (33, 47, 3), (20, 70, 1))  # of the parts of photographs that are coded
 CRC = slice(6, 10)  # of our container, see docs/bitstream.md
 SAVE_S = 10.0  # seconds between two writes of the outcome
 KEPT = 20  # problems described in full
 GOOD = ("refused", "mismatch", "same picture")
+CAPTION = "Damaged streams and what the decoders made of them (signed again: the file's checksum was made right)"
 
 
 def fuzz_config() -> None:
     """Options (a Sacred config scope)."""
     method = "qres3m_vr"  # whose decoder; params.NAME=VALUE sets its hyper-parameters
+    methods = None  # several, one after the other (then without params)
     params = default_params(method)
     weights = "auto"  # auto, official, ours, a path, or fresh: untrained ones
     mutations = 100_000
     signed = 0.05  # share of mutations whose CRC32 is made right again; these decode in full
+    side = 64  # of the largest part of a photograph, in pixels
     limit_s = 20.0  # seconds that one decode may take
     seed = 0
     results = "results"
@@ -101,12 +109,11 @@ def _damage(kind: str, body: bytes, other: bytes, draw: np.random.Generator) -> 
 
 
 def _payload_start(stream: bytes) -> int | None:
-    """Where the payload of a stream in our container begins (one chunk), or None for other formats."""
+    """Where the chunks of a stream in our container begin, or None for other formats."""
     try:
-        chunks = unpack(stream, None).chunks
+        return len(stream) - sum(map(len, unpack(stream, None).chunks))
     except BitstreamError:
         return None
-    return len(stream) - len(chunks[0]) if len(chunks) == 1 else None
 
 
 def _sign(stream: bytes) -> bytes:
@@ -164,8 +171,15 @@ def _alarm(limit_s: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def make_target(method: Method, weights: str, limit_s: float, seed: int = 0) -> tuple[Target, str]:
+def sizes(side: int) -> tuple[tuple[int, int, int], ...]:
+    """Height, width and channels of the parts of photographs that are coded."""
+    return (side, side, 3), (side // 2 + 1, 3 * side // 4 - 1, 3), (5 * side // 16, 35 * side // 32, 1)
+
+
+def make_target(method: Method, weights: str, limit_s: float, seed: int = 0, side: int = 64) -> tuple[Target, str]:
     """The target of a method and the id of its weights; raises what missing weights raise."""
+    if not 16 <= side <= 256:
+        raise TesseraError(f"side={side} must be from 16 to 256 pixels.")
     reason = method.skip("sample")
     if reason:
         raise TesseraError(f"{method.name} cannot run here: {reason}.")
@@ -179,7 +193,7 @@ def make_target(method: Method, weights: str, limit_s: float, seed: int = 0) -> 
         name, model = (found.id, checkpoint.load(method, found)) if found else ("", None)
     codec = method.codec(model)
     photographs = open_dataset("sample").images
-    parts = [photographs[i].read()[100 : 100 + h, 100 : 100 + w, :c] for i, (h, w, c) in enumerate(SIZES)]
+    parts = [photographs[i].read()[100 : 100 + h, 100 : 100 + w, :c] for i, (h, w, c) in enumerate(sizes(side))]
     streams = [codec.compress(np.ascontiguousarray(part)) for part in parts]
     checksums = all(_payload_start(stream) is not None for stream in streams)
     return Target(codec, streams, [codec.decompress(s) for s in streams], checksums, limit_s), name
@@ -199,7 +213,7 @@ def attack(target: Target, config: Mapping[str, Any], identity: Mapping[str, Any
         if now - saved > SAVE_S or record["done"] == config["mutations"]:
             record["seconds"] = round(record["seconds"] + now - saved, 1)
             saved = now
-            _write(path, record)
+            records.write(path, record)
         if now - told > 3 * SAVE_S and bar.disable:
             told = now
             print(f"{record['done']} of {config['mutations']} mutations", flush=True)
@@ -233,25 +247,27 @@ def _begun(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
     return {**identity, **start, "provenance": provenance()}
 
 
-def _write(path: Path, record: Mapping[str, Any]) -> None:
-    part = path.with_suffix(".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
-        part.replace(path)
-    except OSError as error:
-        raise TesseraError(f"{path} cannot be written ({error.strerror}): give results=DIR.") from None
-
-
 ex = experiment(__file__, "fuzz", fuzz_config, {"smoke": {"mutations": 200}})
 
 
 @ex.main
 @guarded
 def fuzz(config: dict[str, Any], sacred_run: Any) -> int:
-    """Mutate, decode, count."""
-    method = make_method(config["method"], changed(config["params"], config["method"]))
-    target, weights = make_target(method, config["weights"], config["limit_s"], config["seed"])
+    """Mutate, decode, count, write the table of all outcomes."""
+    params = changed(config["params"], config["method"])
+    several = sequence(config["methods"])
+    if several and params:
+        raise TesseraError("params.NAME=... go with method=NAME, not with methods=...: run it by itself.")
+    problems = sum(_fuzzed(make_method(str(name), params), params, config) for name in several or [config["method"]])
+    frame = outcomes(Path(config["results"]))
+    print(to_markdown(frame, CAPTION))
+    print(*to_files(frame, Path(config["results"]) / "tables" / "fuzz", CAPTION), sep="\n")
+    return 1 if problems else 0
+
+
+def _fuzzed(method: Method, params: Mapping[str, Any], config: Mapping[str, Any]) -> int:
+    """The number of problems of one method's decoder."""
+    target, weights = make_target(method, config["weights"], config["limit_s"], config["seed"], config["side"])
     identity = {
         "method": method.name,
         "variant": json.loads(json.dumps(method.variant)),
@@ -261,12 +277,32 @@ def fuzz(config: dict[str, Any], sacred_run: Any) -> int:
         "crc": [zlib.crc32(stream) for stream in target.streams],
         **{name: config[name] for name in ("seed", "signed", "limit_s", "mutations")},
     }
-    path = Path(config["results"]) / "fuzz" / f"{method.name}.json"
+    label = slug(variant_label(method.name, plain(params), {}))
+    path = Path(config["results"]) / "fuzz" / f"{label}.json"
     record = attack(target, config, identity, path)
     words = [f"{kind}: {', '.join(f'{n} {word}' for word, n in c.items())}" for kind, c in record["counts"].items()]
     print("\n".join(sorted(words)))
     print(f"{record['done']} mutations, {record['problems']} problems, slowest {record['slowest_s']} s: {path}")
-    return 1 if record["problems"] else 0
+    return int(record["problems"])
+
+
+def outcomes(results: Path) -> pd.DataFrame:
+    """A row per stored outcome: how many mutations, how many passed the checksum of the file, what came of them."""
+    rows = []
+    for path in sorted((results / "fuzz").glob("*.json")):
+        record = records.read(path, ("method", "checkpoint", "done", "counts", "problems", "slowest_s")) or {}
+        total: dict[str, int] = {}
+        for counts in record["counts"].values():
+            for word, n in counts.items():
+                total[word] = total.get(word, 0) + n
+        signed = sum(sum(c.values()) for kind, c in record["counts"].items() if kind.endswith(", signed"))
+        rows.append(
+            {"decoder": path.stem, "weights": record["checkpoint"] or "none", "mutations": record["done"],
+             "signed again": signed, "refused": total.get("refused", 0), "mismatch": total.get("mismatch", 0),
+             "same picture": total.get("same picture", 0), "problems": record["problems"],
+             "slowest (s)": record["slowest_s"]}
+        )  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 if __name__ == "__main__":

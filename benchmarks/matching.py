@@ -1,14 +1,15 @@
 """The operating point at a target rate or quality: bisection over the settings of a method, ordered by its curve.
 
-The search knows numbers only: what a setting measures comes from a function. It keeps a bracket, two settings with
-the target between them, so it also ends at a crossing where the measured curve is not quite monotone, and says so.
+The search knows numbers only: what a setting measures comes from a function. It halves a bracket, two settings with the
+target between them, until the target is met or they are neighbours; so it also ends at a crossing where the measured
+curve is not monotone, and says so.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from benchmarks._anchor import Anchor, Range
@@ -22,7 +23,10 @@ FEW = 16  # so many settings are all measured before a target is said to be out 
 
 @dataclass(frozen=True)
 class Match:
-    """How a search ended: the nearest setting tried, and the nearest on either side of the target (None: no such)."""
+    """How a search ended: the nearest setting tried, and on either side of the target the nearest (None: no such).
+
+    Where the target is in range but not met, ``below`` and ``above`` are neighbours among the settings.
+    """
 
     best: Point
     below: Point | None
@@ -104,20 +108,25 @@ def search(
             low, high = high, len(tried) - 1
         else:
             low, high = 0, low
-    in_range = off(low) * off(high) <= 0 or met()
-    while in_range and high - low > 1 and not met():
-        middle = (low + high) // 2
-        low, high = (middle, high) if off(middle) * off(low) > 0 else (low, middle)
-    for i in range(len(tried)) if not in_range and len(tried) <= FEW else ():
+    for i in range(len(tried)) if off(low) * off(high) > 0 and not met() and len(tried) <= FEW else ():
         off(i)
+    while not met() and (wide := next((p for p in _brackets(values, target) if p[1] - p[0] > 1), None)):
+        off(sum(wide) // 2)
     return _match(tried, values, target, tolerance)
 
 
-def _match(tried: Sequence[Point], values: dict[int, float], target: float, tolerance: float) -> Match:
+def _brackets(values: Mapping[int, float], target: float) -> list[tuple[int, int]]:
+    """Indices measured one after the other, in the order of the curve, with the target between their values."""
+    return [(i, j) for i, j in itertools.pairwise(sorted(values)) if (values[i] < target) != (values[j] < target)]
+
+
+def _match(tried: Sequence[Point], values: Mapping[int, float], target: float, tolerance: float) -> Match:
     best = min(values, key=lambda i: abs(values[i] - target))
     within = abs(values[best] - target) <= tolerance
-    below = [i for i, value in values.items() if value < target]
-    above = [i for i, value in values.items() if value >= target]
+    neighbours = [pair for pair in _brackets(values, target) if pair[1] - pair[0] == 1]
+    nearest = min(neighbours, key=lambda p: sorted(abs(values[i] - target) for i in p), default=tuple(values))
+    below = [i for i in nearest if values[i] < target]
+    above = [i for i in nearest if values[i] >= target]
     ordered = [values[i] for i in sorted(values)]
     pairs = list(itertools.pairwise(ordered))
     return Match(
@@ -125,7 +134,7 @@ def _match(tried: Sequence[Point], values: dict[int, float], target: float, tole
         below=tried[max(below, key=lambda i: values[i])] if below else None,
         above=tried[min(above, key=lambda i: values[i])] if above else None,
         within=within,
-        in_range=within or bool(below and above),
+        in_range=within or bool(_brackets(values, target)),
         monotone=all(a <= b for a, b in pairs) or all(a >= b for a, b in pairs),
         tried={tried[i]: values[i] for i in sorted(values)},
     )

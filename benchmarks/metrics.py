@@ -13,13 +13,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from core.codec import Image, TesseraError
-from core.registry import Registry
+from core.registry import Registry, discover
 
+FINE = 0.999  # MS-SSIM above which float32 is too coarse for decibels
 Better = Literal["higher", "lower"]
 
 
@@ -80,6 +81,13 @@ def derived(name: str, source: str, *, unit: str, better: Better) -> Callable[[C
     return add
 
 
+def find_metric(name: str) -> Metric:
+    """The metric ``name``, also one of a plug-in, which is then loaded; ``UnknownName`` with the nearest names."""
+    if name not in METRICS:
+        discover()
+    return METRICS[name]
+
+
 def compute(reference: Image, decoded: Image, names: Iterable[str] | None = None) -> dict[str, float]:
     """The named metrics (all by default) of one image, each computed once, in the order of the names.
 
@@ -117,14 +125,23 @@ def psnr(error: float) -> float:
 def ms_ssim(reference: Image, decoded: Image) -> float:
     """Multi-scale structural similarity (Wang et al., 2003) in [0, 1]: 5 scales, 11x11 Gaussian window, data range 255.
 
-    Computed per channel by pytorch-msssim in float32, as published numbers are (its error is about 1e-6), and averaged
-    over channels. The library clamps negative contrast terms at 0 (they would give NaN under a fractional power), so
+    Computed per channel by pytorch-msssim in float32, as published numbers are (its error is below 1e-6), and averaged
+    over channels. Above ``FINE``, where that error is 0.002 dB and more, it is computed in float64, so that only equal
+    images have 1. The library clamps negative contrast terms at 0 (they would give NaN under a fractional power), so
     an inverted image scores 0.
     """
+    if np.array_equal(reference, decoded):
+        return 1.0
+    rough = _ms_ssim(reference, decoded, np.float32)
+    fine = _ms_ssim(reference, decoded, np.float64) if rough > FINE else rough
+    return min(fine, math.nextafter(1.0, 0.0))
+
+
+def _ms_ssim(reference: Image, decoded: Image, kind: type[np.floating[Any]]) -> float:
     import torch
     from pytorch_msssim import ms_ssim as score
 
-    first, second = (torch.from_numpy(np.array(x, np.float32)).permute(2, 0, 1)[None] for x in (reference, decoded))
+    first, second = (torch.from_numpy(np.array(x, kind)).permute(2, 0, 1)[None] for x in (reference, decoded))
     with torch.inference_mode():
         return float(score(first, second, data_range=255, size_average=True))  # (1, C, H, W) each
 

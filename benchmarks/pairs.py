@@ -8,8 +8,9 @@ of log rate, so each unordered pair is computed once.
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -17,18 +18,22 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.bd import LEVEL, SEED, BDResult, bd_rate, bd_rates, clean
-from benchmarks.curves import Curve, of_mean
+from benchmarks.bd import LEVEL, SEED, WHO, BDError, BDResult, bd_rate, bd_rates, clean, direction, in_own_unit, lacking
+from benchmarks.curves import Curve, of_mean, pictures_differ
 
 Floats = NDArray[np.float64]
 METHOD = "pchip"
 AT_ONCE = 40  # pairs whose resamples go through the arithmetic together
+DIFFERENT = "different images"  # a note with titles in it
 RESAMPLES = 200  # enough for an interval printed to a tenth of a per cent next to its number
 
 
 @dataclass(frozen=True, eq=False)
 class _Ready:
-    """A curve that BD can use: clean points, how many were dropped, and resampled means (resamples, points)."""
+    """A curve that BD can use: clean points, how many were dropped, and resampled means (resamples, points).
+
+    Qualities have the sign with which a higher one is better.
+    """
 
     curve: Curve
     rate: Floats
@@ -45,7 +50,10 @@ def all_pairs(
     """The comparison of every ordered pair (anchor label, test label) of curves of one data set; labels must differ.
 
     Curves without the metric take no part. Intervals exist for measured curves of the same images; 0 resamples: none.
+    Raises BDError for curves measured on different pictures.
     """
+    if different := pictures_differ(curves):
+        raise BDError(different)
     native = [r for c in curves if metric in c.points and len((r := _ready(c, metric, resamples)).rate)]
     # Published MS-SSIM in dB is that of the mean MS-SSIM: beside it, measured curves are taken so, too.
     mixture = metric == "ms_ssim_db" and len({r.curve.source for r in native}) > 1
@@ -56,14 +64,15 @@ def all_pairs(
         jobs.append((mean[id(a)], mean[id(t)]) if mixed else (a, t))
     found: dict[tuple[str, str], BDResult] = {}
     for (a, t), rate, quality, interval in zip(jobs, *_averages(jobs), _intervals(jobs), strict=True):
-        result = _result(a, t, rate, quality, interval)
+        result = in_own_unit(_result(a, t, rate, quality, interval), direction(metric))
         found[a.curve.label, t.curve.label] = result
         found[t.curve.label, a.curve.label] = _exchanged(result)
     return found
 
 
 def _ready(curve: Curve, metric: str, resamples: int) -> _Ready:
-    rate, quality = curve.points["bpp"].to_numpy(float), curve.points[metric].to_numpy(float)
+    sign = direction(metric)
+    rate, quality = curve.points["bpp"].to_numpy(float), sign * curve.points[metric].to_numpy(float)
     kept = clean(rate, quality)
     dropped = int(np.sum(~np.isnan(rate + quality))) - len(kept[0])
     ready = _Ready(curve, *kept, dropped)
@@ -76,7 +85,7 @@ def _ready(curve: Curve, metric: str, resamples: int) -> _Ready:
     draws = np.random.default_rng(SEED).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
     tables = [_table(curve.images, list(points), names, column) for column in ("bpp", metric)]
     means = [draws / len(names) @ table.T for table in tables]
-    return replace(ready, names=names, rates=means[0], qualities=means[1])
+    return replace(ready, names=names, rates=means[0], qualities=sign * means[1])
 
 
 def _table(images: pd.DataFrame, points: Sequence[str], names: Sequence[str], column: str) -> Floats:
@@ -112,20 +121,22 @@ def _averages(jobs: Sequence[tuple[_Ready, _Ready]]) -> tuple[Floats, Floats]:
         rt, qt = (np.stack([getattr(jobs[i][1], n) for i in rows]) for n in ("rate", "quality"))
         rate[rows] = bd_rates(ra, qa, rt, qt)
         # With exchanged axes it is the mean difference of quality over log rate, in the form bd_rates wants and gives.
-        percent = bd_rates(10 ** (qa / 10), np.log10(ra), 10 ** (qt / 10), np.log10(rt))
-        quality[rows] = 10 * np.log10(1 + percent / 100)
+        scale = max(10.0, float(max(np.abs(qa).max(), np.abs(qt).max())) / 100)  # no power of ten leaves the floats
+        percent = bd_rates(10 ** (qa / scale), np.log10(ra), 10 ** (qt / scale), np.log10(rt))
+        quality[rows] = scale * np.log10(1 + percent / 100)
     return rate, quality
 
 
 def _result(a: _Ready, t: _Ready, rate: float, quality: float, interval: tuple[float, float] | None) -> BDResult:
     low, high = max(a.quality[0], t.quality[0]), min(a.quality[-1], t.quality[-1])
     overlap = math.isfinite(rate)
-    few = min(len(a.rate), len(t.rate)) < 2
-    notes = [] if overlap else [f"{METHOD} needs 2 points on each curve" if few else "no overlap"]
-    for who, side in (("anchor", a), ("test curve", t)):
+    pairs = [(side.rate, side.quality) for side in (a, t)]
+    word, sentence = lacking(pairs, 2, f"{METHOD} interpolation") or ("no overlap", "no overlap")
+    notes = [] if overlap else [sentence]
+    for who, side in zip(WHO, (a, t), strict=True):
         notes += [f"{side.dropped} unusable or dominated points of the {who} dropped"] if side.dropped else []
     if a.curve.subset != t.curve.subset or (a.curve.subset and a.curve.title != t.curve.title):
-        notes.append(f"different images: {a.curve.title} and {t.curve.title}")
+        notes.append(f"{DIFFERENT}: {a.curve.title} and {t.curve.title}")
     return BDResult(
         rate_percent=float(rate),
         psnr_db=float(quality) if overlap else math.nan,
@@ -137,6 +148,7 @@ def _result(a: _Ready, t: _Ready, rate: float, quality: float, interval: tuple[f
         interval=interval if overlap else None,
         overlap=overlap,
         note="; ".join(notes),
+        reason="" if overlap else word,
     )
 
 
@@ -145,7 +157,8 @@ def _intervals(jobs: Sequence[tuple[_Ready, _Ready]]) -> list[tuple[float, float
     found: list[tuple[float, float] | None] = [None] * len(jobs)
     shapes: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for i, (a, t) in enumerate(jobs):
-        if a.rates is not None and t.rates is not None and a.names == t.names and min(len(a.rate), len(t.rate)) >= 3:
+        same = a.names == t.names and a.curve.pictures == t.curve.pictures
+        if a.rates is not None and t.rates is not None and same and min(len(a.rate), len(t.rate)) >= 3:
             shapes[*a.rates.shape, *t.rates.shape].append(i)
     for rows in shapes.values():
         for chunk in (rows[k : k + AT_ONCE] for k in range(0, len(rows), AT_ONCE)):
@@ -174,12 +187,11 @@ def _exchanged(result: BDResult) -> BDResult:
     def inverse(percent: float) -> float:
         return (1 / (1 + percent / 100) - 1) * 100
 
-    swap: Mapping[str, str] = {"anchor": "test curve", "test curve": "anchor"}
-    words = result.note.split("; ") if result.note else []
-    for i, word in enumerate(words):
-        head, _, who = word.removesuffix(" dropped").rpartition(" of the ")
-        if word.endswith(" dropped") and who in swap:
-            words[i] = f"{head} of the {swap[who]} dropped"
+    swap = dict(zip(WHO, reversed(WHO), strict=True))
+    words = [
+        word if word.startswith(DIFFERENT) else re.sub("|".join(WHO), lambda who: swap[who[0]], word)
+        for word in filter(None, result.note.split("; "))
+    ]
     return replace(
         result,
         rate_percent=inverse(result.rate_percent),

@@ -30,12 +30,12 @@ import pandas as pd
 
 from benchmarks import meter
 from benchmarks.datasets import open_dataset
-from benchmarks.tables import to_files, to_markdown
+from benchmarks.tables import to_markdown
 from core import checkpoint, devices, entropy
 from core.codec import Image, Method
 from core.images import open_image, save_image
 from core.registry import discover
-from experiments import quantizer_speed, search_speed
+from experiments import quantizer_speed, records, search_speed
 from experiments.wiring import changed, configured, default_params, experiment, guarded, run_named, sequence
 
 NAMED = {"smoke": {"method": "qres3m_vr", "weights": "fresh", "height": 64, "width": 64, "repeats": 1}}
@@ -217,7 +217,7 @@ def speed(config: dict[str, Any], sacred_run: Any) -> int:
     config = {**config, "device": devices.available(config["device"])}
     several = sequence(config["methods"])
     params = {} if several else changed(config["params"], config["method"])
-    image, rows = picture(config), []
+    table, image, rows = records.Table(config["device"], str(sacred_run._id or "")), picture(config), []
     limits = ceilings(config["device"])
     best = max((value for name, value in limits.items() if "GFLOP" in name), default=float("nan"))
     for name in several or [config["method"]]:
@@ -241,8 +241,7 @@ def speed(config: dict[str, Any], sacred_run: Any) -> int:
     caption = f"Speed on an image of {size}, {where} ({meter.time_note(config['device'])}). Ceilings: {reached}"
     print(to_markdown(frame, caption))
     stem = "speed_" + "_".join(dict.fromkeys(row["method"] for row in rows))
-    for path in to_files(frame, Path(config["results"]) / "tables" / stem, caption):
-        print(path)
+    print(*table.write(frame, config["results"], stem, caption), sep="\n")
     return 0
 
 

@@ -85,6 +85,7 @@ class Method:
     trains_on: ClassVar[tuple[str, ...]] = ()
     lossless: ClassVar[bool] = False
     variable_rate: ClassVar[bool] = False  # one set of weights serves every point
+    takes: ClassVar[tuple[str, ...]] = ()  # other methods whose weights ``read_state`` turns into this one's
     unbound: ClassVar[
         tuple[str, ...]
     ] = ()  # parameters that any weights serve: how streams are made, how training began

@@ -16,7 +16,7 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTSIDE = ("CONTRIBUTING.md", "CHANGELOG.md", "checkpoints/*/README.md")
-LINK = re.compile(r"(\]\()([\w./-]+)(#[\w-]*)?(\))")
+LINK = re.compile(r"(\]\()([\w./+-]+)(#[\w-]*)?(\))")
 
 
 def on_config(config: Any) -> Any:

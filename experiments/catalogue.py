@@ -53,6 +53,16 @@ BLOCKS = {  # the largest blocks of latents of rvae_small that each coder takes;
     "sp_pfr": 4, "pfr": 2, "gprs": 1, "gprs_sample": 1, "gprs_dyadic": 1, "as_star": 1, "ad_star": 1, "dad_star": 1,
     "grcs": 1, "grcd": 1, "plain_rejection": 1,
 }  # fmt: skip
+FUZZED = (  # damaged streams of every family: system, decoders, weights
+    ("qres", "methods=qres3m", "ours"),
+    ("qres", "methods=qres34m_lossless", "fresh"),
+    ("mcquic", "methods=mcquic_small", "ours"),
+    ("mcquic", "methods=mcquic", "fresh"),
+    ("vqvae", f"methods={','.join(CODEBOOKS)}", "ours"),
+    ("llvq", f"methods={','.join(LATTICES)}", "ours"),
+    ("rec", "methods=rvae_small,irec2_small", "ours"),
+    ("rec", "method=rvae_small params.coder=bits_back", "ours"),
+)
 DAY, WEEK = 24 * 60, 7 * 24 * 60  # minutes
 RD, LOSSLESS_TABLE = "python benchmarks/rd_curve.py with", "python benchmarks/lossless_table.py with"
 USAGE, SPEED = "python benchmarks/codebook_usage.py with", "python benchmarks/speed.py with"
@@ -141,6 +151,7 @@ def _qres() -> Iterator[Task]:
     for dataset in ("kodak", "cifar10", "imagenet32"):
         yield _lossless("qres", "qres34m_lossless", dataset)
     yield from _qres_large()
+    yield from _qarv()
     large = "qres34m,qres17m,qres34m_lossless"
     yield _made("qres", "speed-qres", f"{SPEED} methods={large} weights=fresh",
                 [f"tables/speed_{large.replace(',', '_')}.csv"])  # fmt: skip
@@ -182,6 +193,21 @@ def _qres_large() -> Iterator[Task]:
     for dataset in ("kodak", "cifar10", "imagenet32"):
         yield _lossless("qres", "qres34m_lossless", dataset, "weights=runs/qres34m_lossless",
                         ["train-qres34m_lossless"], f"qres34m_lossless-ours-{dataset}-lossless")  # fmt: skip
+
+
+def _qarv() -> Iterator[Task]:
+    """The published variable-rate model, its training on two GPUs, and its speed beside that of qres34m."""
+    photos = "folder:coco/train2017"
+    yield _train("qres", "qarv_base", "torchrun --nproc-per-node 2 -m qres train with paper method=qarv_base batch=32 "
+                 f"steps=2000000 schedule=cosine hold=0.5 device=cuda dataset={photos} folder=runs/qarv_base", photos,
+                 ("runs/qarv_base",), minutes=4 * WEEK)  # fmt: skip
+    for dataset in ("kodak", "clic_professional_test"):
+        yield _curve("qres", "qarv_base", dataset, minutes=DAY)
+    yield _curve("qres", "qarv_base", "kodak", "weights=runs/qarv_base", "qarv_base-ours-kodak",
+                 ["train-qarv_base"], minutes=DAY)  # fmt: skip
+    both = "qres34m,qarv_base"
+    yield _made("qres", "speed-qarv", f"{SPEED} methods={both} weights=fresh",
+                [f"tables/speed_{both.replace(',', '_')}.csv"])  # fmt: skip
 
 
 def _mcquic() -> Iterator[Task]:
@@ -317,7 +343,16 @@ def _rec() -> Iterator[Task]:
     yield _made("rec", "rec_overhead", "python benchmarks/rec_overhead.py", outputs, minutes=DAY)
 
 
+def _fuzz() -> Iterator[Task]:
+    for system, chosen, weights in FUZZED:
+        label = chosen.partition("=")[2].replace(" params.", "_").replace("=", "_")  # as the command names its file
+        names = label.split(",")
+        command = f"python benchmarks/fuzz.py with {chosen} weights={weights} mutations=20000 side=16 signed=0.2"
+        short = names[0] if len(names) == 1 else system
+        yield _made(system, f"fuzz-{short}", command, [f"fuzz/{name}.json" for name in names], minutes=DAY)
+
+
 SYSTEMS = ("classical", "qres", "mcquic", "vecvq", "vqvae", "llvq", "rec")
 JOBS = ("quick", "paper", *SYSTEMS)
 REPORT = Task("report", "report", "report", "python benchmarks/report.py", JOBS)
-TASKS = (*_prepare(), *_classical(), *_qres(), *_mcquic(), *_vq(), *_lattice(), *_rec(), REPORT)
+TASKS = (*_prepare(), *_classical(), *_qres(), *_mcquic(), *_vq(), *_lattice(), *_rec(), *_fuzz(), REPORT)

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from benchmarks import paper
-from benchmarks.tables import to_files, to_markdown
+from benchmarks.tables import to_markdown
 from benchmarks.toy_figures import Line, excess_figure
 from core.codec import TesseraError
+from experiments import records
 from lattice.points import LATTICES
 from vq.bounds import HEXAGONAL, SQUARE, bound
 from vq.sources import make_source
@@ -64,7 +65,7 @@ def gap(config: Mapping[str, Any], run: Any) -> int:
         raise TesseraError(f"source={config['source']} must have two dimensions and a density, such as normal2d.")
     if config["vectors"] < 1000:
         raise TesseraError(f"vectors={config['vectors']} are too few to measure entropies: at least 1000.")
-    x = source.spread(config["vectors"])
+    table, x = records.Table(), source.spread(config["vectors"])
     kinds = {"A2 (hexagonal)": ("a2", 1.0), "diagonal, equal spacings": ("z", 1.0), "diagonal, 1 : 2": ("z", 2.0)}
     lines, rows = [], []
     for label, (lattice, ratio) in kinds.items():
@@ -84,5 +85,5 @@ def gap(config: Mapping[str, Any], run: Any) -> int:
     figure = excess_figure(stem, title, lines, limit.shannon, ("above Shannon's lower bound",))
     frame, results = pd.DataFrame(rows), Path(config["results"])
     print(to_markdown(frame, title))
-    print(*to_files(frame, results / "tables" / stem, title), *paper.render(figure, results / "figures"), sep="\n")
+    print(*table.write(frame, results, stem, title), *paper.render(figure, results / "figures"), sep="\n")
     return 0

@@ -9,17 +9,17 @@ Both files are really made, from the same weights and image, by ``qres.codec`` a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from benchmarks.datasets import open_dataset
-from benchmarks.tables import to_files, to_markdown
+from benchmarks.tables import to_markdown
 from core import checkpoint
 from core.codec import Image, TesseraError
 from core.images import as_rgb
 from core.registry import METHODS, make_method
+from experiments import records
 from experiments.files import codec_of
 from experiments.wiring import changed, default_params, sequence
 from qres import official
@@ -46,7 +46,7 @@ def sizes(config: Mapping[str, Any], run: Any) -> int:
         raise TesseraError(f"the official code has no lossy files of {config['method']}: use qres34m or another of it.")
     images = [named.read() for named in open_dataset(config["dataset"], config["limit"], config["data_root"]).images]
     base = make_method(config["method"], changed(config["params"], config["method"]))
-    rows = []
+    table, rows = records.Table(config["device"]), []
     for point in sequence(config["points"]) or checkpoint.points(base, str(config["weights"])) or cls.points:
         codec = codec_of(base.at(point), config)
         assert isinstance(codec, QResCodec)
@@ -55,8 +55,7 @@ def sizes(config: Mapping[str, Any], run: Any) -> int:
     frame = pd.DataFrame(rows)
     caption = f"Bytes of {base.name} on {config['dataset']}, mean of {len(images)} images, same weights and latents"
     print(to_markdown(frame, caption))
-    stem = Path(config["results"]) / "tables" / f"official_sizes_{base.name}"
-    print(*to_files(frame, stem, caption), sep="\n")
+    print(*table.write(frame, config["results"], f"official_sizes_{base.name}", caption), sep="\n")
     return 0
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,9 @@ import torch
 from torch import Tensor
 
 from benchmarks import meter
-from benchmarks.tables import to_files, to_markdown
+from benchmarks.tables import to_markdown
 from core import devices
+from experiments import records
 from experiments.wiring import experiment, guarded
 from lattice.points import LATTICES
 from lattice.quantizers import Codebook, DiagonalLattice, MovingCodebook
@@ -80,6 +80,7 @@ def quantizer_speed(config: Mapping[str, Any], run: Any) -> int:
     """Measure, print, write the table."""
     torch.set_num_threads(int(config["threads"]))
     device = devices.available(config["device"])
+    table = records.Table(device)
     z = torch.randn(max(1, config["vectors"]), DIM, generator=torch.Generator().manual_seed(0)).to(device)
     rows = []
     for name, what, dim, call in jobs(z):
@@ -93,7 +94,7 @@ def quantizer_speed(config: Mapping[str, Any], run: Any) -> int:
     caption = f"Cost of quantisers, {config['vectors']} vectors at once, {where} ({meter.time_note(device)})"
     frame = pd.DataFrame(rows)
     print(to_markdown(frame, caption))
-    print(*to_files(frame, Path(config["results"]) / "tables" / "speed_quantizers", caption), sep="\n")
+    print(*table.write(frame, config["results"], "speed_quantizers", caption), sep="\n")
     return 0
 
 

@@ -22,7 +22,7 @@ from core.given import read_json
 
 NAME = "run.json"
 FREE = ("method", "params", "dataset", "steps", "device", "threads", "folder", "half", "log_every", "save_every",
-        "results", "data_root", "init")  # fmt: skip
+        "validation", "results", "data_root", "init")  # fmt: skip
 # method, params, dataset and init are noted below, as what they stand for
 
 

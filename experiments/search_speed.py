@@ -14,7 +14,6 @@ import ctypes
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -22,7 +21,8 @@ import torch
 from torch import Tensor
 
 from benchmarks import meter
-from benchmarks.tables import to_files, to_markdown
+from benchmarks.tables import to_markdown
+from experiments import records
 from experiments.wiring import experiment, guarded
 from vq import search
 
@@ -56,7 +56,7 @@ def search_speed_config() -> None:
 def search_speed(config: Mapping[str, Any], run: Any) -> int:
     """Measure, print, write results/tables/speed_search; returns 0."""
     torch.set_num_threads(int(config["threads"]))
-    vectors = max(1, config["vectors"])
+    table, vectors = records.Table(), max(1, config["vectors"])
     frame = pd.DataFrame([row for codes in CODES for row in _rows(codes, vectors, config["repeats"])])
     threads = config["threads"]
     caption = f"Nearest of K codes, {vectors} vectors of {DIM}, {threads} thread{'s' * (threads > 1)} (CPU seconds)"
@@ -64,8 +64,7 @@ def search_speed(config: Mapping[str, Any], run: Any) -> int:
     for module, sentence in COMPARED.items():
         if _module(module) is None:
             print(sentence)
-    for path in to_files(frame, Path(config["results"]) / "tables" / "speed_search", caption):
-        print(path)
+    print(*table.write(frame, config["results"], "speed_search", caption), sep="\n")
     return 0
 
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from core.codec import Image
 from qres.blocks import Gaussian, Latent
 from qres.generate import lambda_condition, to_tensor
-from qres.network import QResVAE, code_log_likelihood
+from qres.likelihood import code_log_likelihood
+from qres.network import QResVAE
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def levels(model: QResVAE, image: Image, lmb: float | None = None) -> list[Level
     features = model.features(x, condition)
 
     def visit(i: int, block: Latent, f: Tensor, prior: Gaussian) -> Tensor:
-        symbols = torch.round(block.infer(f, features[f.shape[2]]) - prior.mean)
+        symbols = torch.round(block.infer(f, features[f.shape[2]], condition) - prior.mean)
         cost = _bits(code_log_likelihood(symbols, prior.scale))
         out.append(Level(f"block {i + 1}", height // len(cost), block.z, cost))
         return symbols + prior.mean

@@ -1,8 +1,8 @@
-"""Building blocks of the quantised hierarchical VAEs (Duan et al., "Lossy Image Compression with Quantized
-Hierarchical VAEs", WACV 2023, arXiv 2208.13056, section 4 and appendix).
+"""Building blocks of the quantised hierarchical VAEs: QRes-VAE (Duan et al., WACV 2023, arXiv 2208.13056, section 4
+and appendix) and its successor QARV (Duan et al., arXiv 2302.08899), whose blocks are named Ada- for their AdaLN.
 
 Attribute names follow the published checkpoints (including one misspelling), so that official weights load strictly.
-Tensors are NCHW; ``Conditioning`` is the optional embedding (B, E) of lambda for variable-rate models.
+Tensors are NCHW; ``condition`` is the embedding (B, E) of lambda of variable-rate models, None for the others.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core.depthwise import depthwise
+
 
 class Gaussian(NamedTuple):
     """A diagonal normal prior: mean and scale, both (B, z, h, w), float32."""
@@ -23,17 +25,18 @@ class Gaussian(NamedTuple):
 
 
 class CNX(nn.Module):
-    """ConvNeXt block (section 1.1 of the model description): depthwise conv, LayerNorm, MLP of ratio 2, layer scale.
+    """ConvNeXt block (section 1.1 of the model description): depthwise conv, LayerNorm, MLP, layer scale.
 
-    ``embedding`` > 0 adds a modulation of the normalised features by a conditioning vector (B, embedding):
-    y -> y * (1 + s) + b with (s, b) linear in the vector, zero at the start.
+    The MLP is ``ratio`` times as wide as the features. ``embedding`` > 0 adds a modulation of the normalised features
+    by a conditioning vector (B, embedding): y -> y * (1 + s) + b with (s, b) linear in the vector, zero at the start.
     """
 
-    def __init__(self, width: int, kernel: int, embedding: int = 0, gamma: float = 1e-6) -> None:
+    def __init__(self, width: int, kernel: int, embedding: int = 0, gamma: float = 1e-6, ratio: float = 2) -> None:
         super().__init__()
+        hidden = int(ratio * width)
         self.conv_dw = nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width)
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.mlp = nn.ModuleDict({"fc1": nn.Linear(width, 2 * width), "fc2": nn.Linear(2 * width, width)})
+        self.mlp = nn.ModuleDict({"fc1": nn.Linear(width, hidden), "fc2": nn.Linear(hidden, width)})
         self.gamma = nn.Parameter(torch.full((width,), gamma))
         self.film: nn.Linear | None = None
         if embedding:
@@ -45,16 +48,23 @@ class CNX(nn.Module):
         """(B, C, h, w) -> (B, C, h, w)."""
         y = self._depthwise(x).permute(0, 2, 3, 1)  # (B, h, w, C)
         y = self.norm(y)
-        if self.film is not None:
-            scale, shift = self.film(condition)[:, None, None].chunk(2, dim=-1)
+        if (modulation := self.modulation(condition)) is not None:
+            scale, shift = (part[:, None, None] for part in modulation)
             y = y * (1 + scale) + shift
         y = self.mlp["fc2"](F.gelu(self.mlp["fc1"](y)))
-        return x + (y * self.gamma).permute(0, 3, 1, 2)
+        return x + (y * self.gamma.view(-1)).permute(0, 3, 1, 2)
+
+    def modulation(self, condition: Tensor | None) -> tuple[Tensor, Tensor] | None:
+        """What lambda makes of the normalised features, (scale - 1, shift), each (B, C); None for one rate."""
+        if self.film is None:
+            return None
+        scale, shift = self.film(condition).chunk(2, dim=-1)
+        return scale, shift
 
     def _depthwise(self, x: Tensor) -> Tensor:
         if self.conv_dw.kernel_size == (1, 1):  # a per-channel affine map; the convolution kernel is 100 times slower
             return x * self.conv_dw.weight.view(1, -1, 1, 1) + self.conv_dw.bias.view(1, -1, 1, 1)
-        return self.conv_dw(x)
+        return depthwise(x, self.conv_dw)
 
 
 class CNXDown(CNX):
@@ -68,6 +78,24 @@ class CNXDown(CNX):
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """(B, C, h, w) -> (B, out, h / rate, w / rate)."""
         return self.downsapmle(super().forward(x, condition))
+
+
+class AdaCNX(CNX):
+    """The ConvNeXt block of QARV: adaptive LayerNorm, y -> norm(y) * (1 + s) + b, whose norm has no weights.
+
+    (b, s) are linear in the GELU of the embedding of lambda, and in this order; they depend on it from the start.
+    """
+
+    def __init__(self, width: int, kernel: int, ratio: float = 2, *, embedding: int, gamma: float = 1e-6) -> None:
+        super().__init__(width, kernel, gamma=gamma, ratio=ratio)
+        self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.gamma = nn.Parameter(self.gamma.detach().view(1, width, 1, 1))
+        self.embedding_layer = nn.Sequential(nn.GELU(), nn.Linear(embedding, 2 * width))
+
+    def modulation(self, condition: Tensor | None) -> tuple[Tensor, Tensor]:
+        """As of ``CNX``."""
+        shift, scale = self.embedding_layer(condition).chunk(2, dim=-1)
+        return scale, shift
 
 
 class VD(nn.Module):
@@ -92,7 +120,39 @@ class VD(nn.Module):
 
 
 class Latent(nn.Module):
-    """One latent block: prior, posterior and merge (section 1.4). Coded is round(posterior - prior mean)."""
+    """One latent block: prior, posterior and merge (section 1.4). Coded is round(posterior mean - prior mean).
+
+    A block runs ``propose``, then ``infer`` where there is an image, then ``merge``; subclasses make its parts.
+    """
+
+    z: int  # channels of the latent
+    resnet_front: CNX
+    resnet_end: CNX
+    prior: nn.Module
+    z_proj: nn.Module
+
+    def propose(self, f: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Gaussian]:
+        """The features after the front block, and the prior p(z | what is decoded) they imply."""
+        f = self.resnet_front(f, condition)
+        return f, self.bounded(self.prior(f).float())
+
+    @staticmethod
+    def bounded(parameters: Tensor) -> Gaussian:
+        """The prior from the prior net's output (B, 2 z, h, w): means, then raw log-scales (which it bounds)."""
+        mean, raw = parameters.chunk(2, dim=1)
+        return Gaussian(mean, torch.exp(F.softplus(raw + 2.3) - 2.3))
+
+    def infer(self, f: Tensor, e: Tensor, condition: Tensor | None = None) -> Tensor:
+        """The posterior mean (B, z, h, w) from proposed decoder features ``f`` and encoder features ``e``."""
+        raise NotImplementedError
+
+    def merge(self, f: Tensor, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        """The features after the latent ``z`` has been added."""
+        return self.resnet_end(f + self.z_proj(z), condition)
+
+
+class VDLatent(Latent):
+    """The latent block of QRes-VAE: posterior and prior are four convolutions each."""
 
     def __init__(
         self, width: int, z: int, kernel: int, blocks: int, embedding: int = 0, gamma: float = 1e-6, least: int = 0
@@ -110,24 +170,39 @@ class Latent(nn.Module):
         with torch.no_grad():
             self.z_proj[2].weight.mul_(math.sqrt(blocks / 3))
 
-    def propose(self, f: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Gaussian]:
-        """The features after the front block, and the prior p(z | what is decoded) they imply."""
-        f = self.resnet_front(f, condition)
-        return f, self.bounded(self.prior(f).float())
-
-    @staticmethod
-    def bounded(parameters: Tensor) -> Gaussian:
-        """The prior from the prior net's output (B, 2 z, h, w): means, then raw log-scales (which it bounds)."""
-        mean, raw = parameters.chunk(2, dim=1)
-        return Gaussian(mean, torch.exp(F.softplus(raw + 2.3) - 2.3))
-
-    def infer(self, f: Tensor, e: Tensor) -> Tensor:
-        """The posterior mean (B, z, h, w) from decoder features ``f`` and encoder features ``e``."""
+    def infer(self, f: Tensor, e: Tensor, condition: Tensor | None = None) -> Tensor:
+        """As of ``Latent``; lambda changes nothing here."""
         return self.posterior(torch.cat([f, e], dim=1)).float()
 
-    def merge(self, f: Tensor, z: Tensor, condition: Tensor | None = None) -> Tensor:
-        """The features after the latent ``z`` has been added."""
-        return self.resnet_end(f + self.z_proj(z), condition)
+
+class AdaLatent(Latent):
+    """The latent block of QARV: all that reads an image is conditional on lambda, prior and merge are one 1x1 each.
+
+    ``feature`` is the width of the encoder's features. The posterior's ConvNeXt blocks have ratio 2 whatever the
+    ratio of the two others is.
+    """
+
+    def __init__(
+        self, width: int, z: int, kernel: int, ratio: float, feature: int, *, embedding: int, gamma: float = 1e-6
+    ) -> None:
+        super().__init__()
+        self.z = z
+        self.resnet_front = AdaCNX(width, kernel, ratio, embedding=embedding, gamma=gamma)
+        self.resnet_end = AdaCNX(width, kernel, ratio, embedding=embedding, gamma=gamma)
+        self.posterior0 = AdaCNX(feature, kernel, embedding=embedding, gamma=gamma)
+        self.posterior1 = AdaCNX(width, kernel, embedding=embedding, gamma=gamma)
+        self.posterior2 = AdaCNX(width, kernel, embedding=embedding, gamma=gamma)
+        self.post_merge = nn.Conv2d(width + feature, width, 1)
+        self.posterior = nn.Conv2d(width, z, 3, padding=1)
+        self.z_proj = nn.Conv2d(z, width, 1)
+        self.prior = nn.Conv2d(width, 2 * z, 1)
+        for conv in (self.post_merge, self.posterior, self.z_proj, self.prior):
+            nn.init.zeros_(conv.bias)
+
+    def infer(self, f: Tensor, e: Tensor, condition: Tensor | None = None) -> Tensor:
+        """As of ``Latent``."""
+        parts = [self.posterior1(f, condition), self.posterior0(e.to(f.dtype), condition)]
+        return self.posterior(self.posterior2(self.post_merge(torch.cat(parts, dim=1)), condition)).float()
 
 
 def up(width: int, out: int, rate: int) -> nn.Sequential:

@@ -26,7 +26,8 @@ from core.images import as_grey, as_rgb, check_image, crop, pad
 from qres import inference
 from qres.blocks import Gaussian, Latent
 from qres.correction import Correction
-from qres.network import QResVAE, code_log_likelihood
+from qres.likelihood import code_log_likelihood
+from qres.network import QResVAE
 
 LARGE = 2**27  # features of an encoder beyond which they are kept in bfloat16: 7 megapixels with qres34m
 _LMB_STEPS = 4096  # a conditional model's lambda travels as round(4096 log2(lambda)) in two bytes
@@ -50,7 +51,7 @@ def scales(grid: Grid) -> np.ndarray:
 
 def lambda_code(lmb: float) -> int:
     """The 16-bit code of a lambda in [1, 65536)."""
-    code = round(math.log2(lmb) * _LMB_STEPS) if lmb > 0 else -1
+    code = round(math.log2(lmb) * _LMB_STEPS) if 0 < lmb < math.inf else -1
     if not 0 <= code < 65536:
         raise TesseraError(f"lmb={lmb} cannot travel in a stream: use 1 to 65535.")
     return code
@@ -104,7 +105,7 @@ class QResCodec:
 
         def encode(i: int, block: Latent, f: Tensor, prior: Gaussian) -> Tensor:
             e = features.pop(f.shape[2]) if i in self._level_ends else features[f.shape[2]]  # memory of large images
-            symbols = torch.round(block.infer(f, e) - prior.mean)
+            symbols = torch.round(block.infer(f, e, condition) - prior.mean)
             del e
             if self.deferred:
                 later.append((symbols, prior.scale))
@@ -175,7 +176,7 @@ class QResCodec:
 
         def visit(i: int, block: Latent, f: Tensor, prior: Gaussian) -> Tensor:
             nonlocal nats
-            symbols = torch.round(block.infer(f, features[f.shape[2]]) - prior.mean)
+            symbols = torch.round(block.infer(f, features[f.shape[2]], condition) - prior.mean)
             nats -= float(code_log_likelihood(symbols, prior.scale).double().sum())
             return symbols + prior.mean
 

@@ -27,7 +27,8 @@ from core.codec import Image, TesseraError
 from core.finite import checked_picture
 from core.images import as_grey, as_rgb, check_image, crop, pad
 from qres.blocks import Gaussian, Latent
-from qres.network import QResVAE, code_log_likelihood
+from qres.likelihood import code_log_likelihood
+from qres.network import QResVAE
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom, as parts of width and height in 0..1
 Shape = tuple[int, int, int]  # images, and sides of the coarsest latent
@@ -56,7 +57,7 @@ def latents(model: QResVAE, images: Tensor, lmb: float | None = None) -> Latents
     features, z, bits = model.features(images, condition), [], []
 
     def visit(i: int, block: Latent, f: Tensor, prior: Gaussian) -> Tensor:
-        symbols = torch.round(block.infer(f, features[f.shape[2]]) - prior.mean)
+        symbols = torch.round(block.infer(f, features[f.shape[2]], condition) - prior.mean)
         bits.append(code_bits(symbols, prior))
         z.append(symbols + prior.mean)
         return z[-1]

@@ -10,14 +10,14 @@ The results differ from ``QResVAE``'s in the last float digits, which streams al
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qres.blocks import CNX, VD, CNXDown, Gaussian, Latent
+from qres.blocks import CNX, VD, AdaCNX, AdaLatent, CNXDown, Gaussian, Latent, VDLatent
 from qres.network import QResVAE
 
 CHUNK = 4096  # pixels of a matrix product: its hidden layer stays in the cache
@@ -48,10 +48,13 @@ class Network:
         """As ``QResVAE.features``."""
         x = images.permute(0, 2, 3, 1).contiguous()
         x = (x + self.arch.shift).mul_(self.arch.scale)
-        found = {}
-        for block in self._bottom_up:
+        kept, found = self.arch.kept, dict[int, Tensor]()
+        for i, block in enumerate(self._bottom_up):
+            if type(block) is _CNX and x is found.get(x.shape[1]):  # it would overwrite what is kept
+                x = x.clone()
             x = block(x, condition)
-            found[x.shape[1]] = x
+            if i in kept:
+                found[x.shape[1]] = x
         return {height: _nchw(x) for height, x in found.items()}
 
     def top_down(self, shape: tuple[int, int, int], visit: Any, condition: Tensor | None = None) -> Tensor:
@@ -73,11 +76,13 @@ class Network:
 
 
 def _packed(block: nn.Module) -> Any:
-    kinds = {CNX: _CNX, CNXDown: _CNXDown, Latent: _Latent, nn.Conv2d: _Patch}
+    kinds = {CNX: _CNX, AdaCNX: _CNX, CNXDown: _CNXDown, VDLatent: _VDLatent, AdaLatent: _AdaLatent, nn.Conv2d: _Patch}
     if type(block) in kinds:
         return kinds[type(block)](block)
     if isinstance(block, nn.Sequential):
         return _Up(block[0], block[1].upscale_factor)
+    if isinstance(block, nn.Identity):
+        return lambda x, condition: x
     return lambda x, condition: _nhwc(block(_nchw(x)))  # up-sampling layers of qres17m
 
 
@@ -106,6 +111,15 @@ class _Linear:
             return _OPS._linear_pointwise.binary(x, add, self.weight, self.bias, "add")
         return _OPS._linear_pointwise(x, self.weight, self.bias, *(("gelu", [], "none") if gelu else ("none", [], "")))
 
+    def on(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """The matrix on all pixels of (..., in), chunk by chunk; ``out`` (..., out) is added to in place if given."""
+        made = x.new_empty(*x.shape[:-1], len(self.bias)) if out is None else out
+        rows, flat = x.reshape(-1, x.shape[-1]), made.view(-1, made.shape[-1])
+        for a in range(0, len(flat), CHUNK):
+            part = slice(a, a + CHUNK)
+            flat[part] = self(rows[part], add=None if out is None else flat[part])
+        return made
+
 
 class _Conv:
     """A convolution without stride, same padding: (B, h, w, in) -> (B, h, w, out), then GELU if asked."""
@@ -129,8 +143,8 @@ class _CNX:
         pointwise = conv.kernel_size == (1, 1)
         self.scale = (conv.weight.view(-1), conv.bias) if pointwise else None
         self.depthwise = None if pointwise else _Conv(conv, gelu=False)
-        self.norm, self.film = block.norm, block.film
-        fc1, fc2, gamma = block.mlp["fc1"], block.mlp["fc2"], block.gamma
+        self.norm, self.modulation = block.norm, block.modulation
+        fc1, fc2, gamma = block.mlp["fc1"], block.mlp["fc2"], block.gamma.view(-1)
         self.fc1, self.fc2 = _Linear(fc1.weight, fc1.bias), _Linear(gamma[:, None] * fc2.weight, gamma * fc2.bias)
 
     def __call__(self, x: Tensor, condition: Tensor | None) -> Tensor:
@@ -151,9 +165,11 @@ class _CNX:
     def _affine(self, condition: Tensor | None) -> list[tuple[Tensor, Tensor]]:
         """Weight and bias of the normalisation: one for all images, or one for each when lambda modulates it."""
         weight, bias = self.norm.weight, self.norm.bias
-        if self.film is None:
+        if (modulation := self.modulation(condition)) is None:
             return [(weight, bias)]
-        rows = zip(*self.film(condition).chunk(2, dim=-1), strict=True)
+        rows = zip(*modulation, strict=True)
+        if weight is None:
+            return [(1 + scale, shift) for scale, shift in rows]
         return [(weight * (1 + scale), bias * (1 + scale) + shift) for scale, shift in rows]
 
     def _mix(self, x: Tensor) -> Tensor:
@@ -258,20 +274,29 @@ class _VD:
 
 
 class _Latent:
-    """A latent block; ``propose`` and ``merge`` overwrite the state."""
+    """What packed latent blocks share; ``propose`` and ``merge`` overwrite the state."""
+
+    prior: Callable[[Tensor], Tensor]
 
     def __init__(self, block: Latent) -> None:
-        width = len(block.resnet_front.gamma)
         self.front, self.end = _CNX(block.resnet_front), _CNX(block.resnet_end)
-        self.posterior, self.prior = _VD(block.posterior, (width, width)), _VD(block.prior, (width,))
-        self.project = _Conv(block.z_proj[0], gelu=True)
-        self.widen = _Linear(block.z_proj[2].weight.flatten(1), block.z_proj[2].bias)
 
     def propose(self, f: Tensor, condition: Tensor | None) -> Gaussian:
         """Run the front block on the state and give the prior it implies."""
         return Latent.bounded(_nchw(self.prior(self.front(f, condition))))
 
-    def infer(self, f: Tensor, e: Tensor) -> Tensor:
+
+class _VDLatent(_Latent):
+    """The latent block of QRes-VAE."""
+
+    def __init__(self, block: VDLatent) -> None:
+        super().__init__(block)
+        width = len(block.resnet_front.gamma)
+        self.posterior, self.prior = _VD(block.posterior, (width, width)), _VD(block.prior, (width,))
+        self.project = _Conv(block.z_proj[0], gelu=True)
+        self.widen = _Linear(block.z_proj[2].weight.flatten(1), block.z_proj[2].bias)
+
+    def infer(self, f: Tensor, e: Tensor, condition: Tensor | None = None) -> Tensor:
         """As ``Latent.infer``."""
         return _nchw(self.posterior(_nhwc(f), _nhwc(e)))
 
@@ -282,7 +307,34 @@ class _Latent:
             low = max(start - halo, 0)
             hidden = self.project(z[:, low : stop + halo])[:, start - low : stop - low]
             for image, part in zip(f, hidden, strict=True):
-                flat, rows = image[start:stop].view(-1, f.shape[-1]), part.reshape(-1, part.shape[-1])
-                for a in range(0, len(flat), CHUNK):
-                    flat[a : a + CHUNK] = self.widen(rows[a : a + CHUNK], add=flat[a : a + CHUNK])
+                self.widen.on(part, image[start:stop])
         return self.end(f, condition)
+
+
+class _AdaLatent(_Latent):
+    """The latent block of QARV."""
+
+    def __init__(self, block: AdaLatent) -> None:
+        super().__init__(block)
+        self.posterior0, self.posterior1 = _CNX(block.posterior0), _CNX(block.posterior1)
+        self.posterior2, self.posterior = _CNX(block.posterior2), _Conv(block.posterior, gelu=False)
+        merge, width = block.post_merge, len(block.post_merge.bias)
+        weights = merge.weight.flatten(1).split((width, merge.in_channels - width), dim=1)
+        self.from_f, self.from_e = _Linear(weights[0], merge.bias), _Linear(weights[1], torch.zeros(width))
+        self.prior = _Linear(block.prior.weight.flatten(1), block.prior.bias).on
+        self.widen = _Linear(block.z_proj.weight.flatten(1), block.z_proj.bias)
+
+    def infer(self, f: Tensor, e: Tensor, condition: Tensor | None = None) -> Tensor:
+        """As ``Latent.infer``."""
+        f = self.posterior1(_nhwc(f).clone(), condition)
+        e = self.posterior0(_nhwc(e).to(torch.float32, copy=True), condition)
+        rows, others = f.view(-1, f.shape[-1]), e.view(-1, e.shape[-1])
+        for a in range(0, len(rows), CHUNK):
+            part = slice(a, a + CHUNK)
+            rows[part] = self.from_e(others[part], add=self.from_f(rows[part]))
+        del e, others
+        return _nchw(self.posterior(self.posterior2(f, condition)))
+
+    def merge(self, f: Tensor, z: Tensor, condition: Tensor | None) -> Tensor:
+        """Add the latent to the state and run the end block."""
+        return self.end(self.widen.on(_nhwc(z), f), condition)

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from core.codec import TesseraError
 from core.registry import unknown
 from core.train import Step
-from qres.blocks import CNX, CNXDown, Gaussian, Latent, up
+from qres.blocks import CNX, CNXDown, Gaussian, Latent, VDLatent, up
+from qres.likelihood import code_log_likelihood, train_log_likelihood
 
 LN2 = math.log(2)
 MS_SSIM_SCALE = 0.04  # of 1 - MS-SSIM against squared error, so that a lambda buys about the same rate with either
@@ -33,6 +34,7 @@ class Architecture:
 
     Encoder kinds: ``patch`` (out, rate), ``cnx`` (width, kernel), ``down`` (width, out, rate). Decoder kinds:
     ``latent`` (width, z, kernel), ``up`` (width, out, rate), ``nearest`` (rate,), ``convt`` (width, out, kernel).
+    ``qres.qarv`` has others too, among them ``key``, which marks the features that the decoder sees.
     ``embedding`` > 0 makes the model conditional on lambda; ``least`` bounds the hidden width of its small nets.
     """
 
@@ -53,6 +55,13 @@ class Architecture:
     def top_width(self) -> int:
         """Channels of the coarsest state."""
         return int(self.decoder[0][1])
+
+    @property
+    def kept(self) -> frozenset[int]:
+        """Encoder layers whose outputs the latent blocks see: keys if there are any, else the last of each stride."""
+        kinds = [layer[0] for layer in self.encoder]
+        ends = [i for i, after in enumerate([*kinds[1:], "down"]) if after == "down"]
+        return frozenset([i for i, kind in enumerate(kinds) if kind == "key"] or ends)
 
     @property
     def latents(self) -> tuple[Layer, ...]:
@@ -76,6 +85,8 @@ _DECODER_34M = (
 
 QRES34M_LOSSLESS = Architecture(_ENCODER_34M, _DECODER_34M, -0.4546259594901961, 3.67572653978347)
 QRES34M = Architecture(_ENCODER_34M, (*_DECODER_34M, ("up", 192, 3, 4)), -0.4546259594901961, 3.67572653978347)
+# Conditional on lambda; the embedding is small, so that float16 weights take less than 70 MB.
+QRES34M_VR = replace(QRES34M, embedding=16, gamma=0.1)
 QRES17M = Architecture(
     (
         ("patch", 144, 4), *_cnx(144, 7, 6), ("down", 144, 288, 2), *_cnx(288, 5, 6), ("down", 288, 288, 2),
@@ -103,10 +114,11 @@ QRES3M = replace(QRES3M_VR, embedding=0)
 
 
 class Encoder(nn.Module):
-    """The bottom-up path; returns the last features of each resolution."""
+    """The bottom-up path; returns the features of each resolution that the latent blocks see."""
 
     def __init__(self, arch: Architecture) -> None:
         super().__init__()
+        self.kept = arch.kept
         self.enc_blocks = nn.ModuleList(self._block(layer, arch) for layer in arch.encoder)
 
     @staticmethod
@@ -120,9 +132,10 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor, condition: Tensor | None) -> dict[int, Tensor]:
         """Normalised images (B, 3, H, W) -> {height: features (B, C, height, width)}."""
         features = {}
-        for block in self.enc_blocks:
-            x = block(x) if isinstance(block, nn.Conv2d) else block(x, condition)
-            features[x.shape[2]] = x  # later blocks of a resolution replace earlier ones
+        for i, block in enumerate(self.enc_blocks):
+            x = block(x, condition) if isinstance(block, CNX) else block(x)
+            if i in self.kept:
+                features[x.shape[2]] = x
         return features
 
 
@@ -139,7 +152,9 @@ class Decoder(nn.Module):
     def _block(layer: Layer, arch: Architecture) -> nn.Module:
         kind, *args = layer
         if kind == "latent":
-            return Latent(*args, blocks=len(arch.latents), embedding=arch.embedding, gamma=arch.gamma, least=arch.least)
+            return VDLatent(
+                *args, blocks=len(arch.latents), embedding=arch.embedding, gamma=arch.gamma, least=arch.least
+            )
         if kind == "up":
             return up(*args)
         if kind == "nearest":
@@ -176,6 +191,8 @@ class QResVAE(nn.Module):
     where the paper adds uniform noise; the rate is that of the noisy ones in both.
     """
 
+    code_log_likelihood = staticmethod(code_log_likelihood)  # what the quantised path counts as its rate
+
     def __init__(
         self, arch: Architecture, lmb: float, lmb_range: tuple[float, float] = (4, 2048), target: str = "mse"
     ) -> None:
@@ -184,6 +201,10 @@ class QResVAE(nn.Module):
             raise unknown("target", target, ("mse", "ms_ssim"))
         self.arch, self.lmb, self.lmb_range, self.target = arch, float(lmb), lmb_range, target
         self.straight_through = False
+        self._build(arch)
+
+    def _build(self, arch: Architecture) -> None:
+        """Make the modules, under the names of the published checkpoints."""
         self.encoder = Encoder(arch)
         self.decoder = Decoder(arch)
         self.embedding = LambdaEmbedding(arch.embedding) if arch.embedding else None
@@ -245,7 +266,7 @@ class QResVAE(nn.Module):
                 f = block.merge(f, visit(i, block, f, prior), condition)
                 i += 1
             else:
-                f = block(f)
+                f = block(f, condition) if isinstance(block, CNX) else block(f)
         return f
 
     def pixel_prior(self, last: Tensor) -> tuple[Tensor, Tensor]:
@@ -262,6 +283,13 @@ class QResVAE(nn.Module):
         low, high = (math.log(v) for v in self.lmb_range)
         return torch.exp(low + (high - low) * torch.rand(len(images), device=images.device))
 
+    def loss_weight(self, lmb: Tensor) -> Tensor:
+        """What the loss of each image counts in training, (B,).
+
+        In the conditional model the losses of different lambdas are brought to one scale, so no rate dominates.
+        """
+        return (lmb / 64) ** -0.4 if self.training and self.embedding is not None else torch.ones_like(lmb)
+
     def forward(self, images: Tensor, noise: list[Tensor] | None = None) -> Step:
         """The training objective of a batch (B, 3, H, W) in [0, 1] (in eval mode: of the quantised path).
 
@@ -275,7 +303,7 @@ class QResVAE(nn.Module):
 
         def visit(i: int, block: Latent, f: Tensor, prior: Gaussian) -> Tensor:
             nonlocal nats
-            mean = block.infer(f, features[f.shape[2]])
+            mean = block.infer(f, features[f.shape[2]], condition)
             if self.training:
                 z = mean + (torch.rand_like(mean) - 0.5 if noise is None else noise[i])
                 nats = nats - train_log_likelihood(z - prior.mean, prior.scale, 1.0).sum((1, 2, 3))
@@ -284,7 +312,7 @@ class QResVAE(nn.Module):
             else:
                 symbols = torch.round(mean - prior.mean)
                 z = symbols + prior.mean
-                nats = nats - code_log_likelihood(symbols, prior.scale).sum((1, 2, 3))
+                nats = nats - self.code_log_likelihood(symbols, prior.scale).sum((1, 2, 3))
             return z
 
         b, _, h, w = images.shape
@@ -296,10 +324,8 @@ class QResVAE(nn.Module):
             return Step((kl + nll).mean(), (kl + nll).mean() * 3 / LN2, nll.mean())
         output = last.float()
         error = self._error(output, target)
-        # In the conditional model the losses of different lambdas are brought to one scale, so no rate dominates.
-        weight = (lmb / 64) ** -0.4 if self.training and self.embedding is not None else torch.ones_like(lmb)
         shown = self._error(output.clamp(-1, 1), target).mean() / (4 if self.target == "mse" else MS_SSIM_SCALE)
-        return Step((weight * (kl + lmb * error)).mean(), kl.mean() * 3 / LN2, shown)
+        return Step((self.loss_weight(lmb) * (kl + lmb * error)).mean(), kl.mean() * 3 / LN2, shown)
 
     def _error(self, output: Tensor, target: Tensor) -> Tensor:
         """The distortion of each image, (B,), of images (B, 3, H, W) in (-1, 1)."""
@@ -319,25 +345,3 @@ class QResVAE(nn.Module):
         mean, log_scale = self.pixel_prior(last)
         scale = torch.exp(nn.functional.softplus(log_scale + 16) - 16)
         return train_log_likelihood(target - mean, scale, 1 / 127.5)
-
-
-def train_log_likelihood(offset: Tensor, scale: Tensor, width: float) -> Tensor:
-    """ln of the mass of N(0, scale) in a bin of ``width`` around ``offset``; the density stands in below 1e-6."""
-
-    def cdf(t: Tensor) -> Tensor:
-        return 0.5 * (1 + torch.erf(t / math.sqrt(2)))
-
-    with torch.autocast(offset.device.type, enabled=False):
-        mass = cdf((offset + width / 2) / scale) - cdf((offset - width / 2) / scale)
-        density = -0.5 * (offset / scale) ** 2 - torch.log(scale) - 0.5 * math.log(2 * math.pi) + math.log(width)
-        return torch.where(mass > 1e-6, torch.log(mass.clamp_min(1e-8)), density)
-
-
-def code_log_likelihood(symbols: Tensor, scale: Tensor) -> Tensor:
-    """ln of the mass the coder gives to integer symbols: scale at least 0.11, mass at least 1e-9."""
-    scale, v = scale.clamp_min(0.11), symbols.abs()
-
-    def cdf(t: Tensor) -> Tensor:
-        return 0.5 * torch.erfc(-t / math.sqrt(2))
-
-    return torch.log((cdf((0.5 - v) / scale) - cdf((-0.5 - v) / scale)).clamp_min(1e-9))

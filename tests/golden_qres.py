@@ -27,8 +27,7 @@ def fill(model: QResVAE) -> QResVAE:
     """Overwrite every parameter with its golden value, drawn from a generator seeded by its name."""
     lossy_17m = model.arch.top_width == 288
     for name, parameter in model.named_parameters():
-        seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
-        n = np.random.RandomState(seed).standard_normal(tuple(parameter.shape)).astype(np.float32)
+        n = standard_normal(name, parameter.shape)
         if name.endswith((".gamma", ".norm.weight")):
             value = np.float32(1) + np.float32(0.02) * n
         elif name.endswith(".weight"):
@@ -40,6 +39,12 @@ def fill(model: QResVAE) -> QResVAE:
                 value = value + np.float32(-2.0)
         parameter.data.copy_(torch.from_numpy(value))
     return model.eval()
+
+
+def standard_normal(name: str, shape: torch.Size) -> np.ndarray:
+    """What the golden values of a parameter are made of, float32."""
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
+    return np.random.RandomState(seed).standard_normal(tuple(shape)).astype(np.float32)
 
 
 def parameters_sha256(model: QResVAE) -> str:

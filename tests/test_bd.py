@@ -150,11 +150,15 @@ def test_no_overlap_is_said():
 @pytest.mark.parametrize("rate, quality", [([], []), ([0.5], [33.0]), ([math.nan] * 3, [1.0, 2.0, 3.0])])
 def test_too_few_points_are_said(rate, quality):
     result = bd_rate((RATE, QUALITY), (rate, quality))
-    assert not result.overlap and "needs 2 points" in result.note and result.points_test == len(rate) % 3
+    words = {0: ("no values", "the test curve has no values"), 1: ("too few points", "the test curve has 1")}
+    word, sentence = words[len(rate) % 3]
+    assert not result.overlap and result.reason == word and sentence in result.note
+    assert result.points_test == len(rate) % 3
 
 
 def test_cubic_needs_four_points():
-    assert "needs 4 points" in bd_rate((RATE, QUALITY), (RATE[:3], QUALITY[:3]), method="cubic").note
+    few = bd_rate((RATE, QUALITY), (RATE[:3], QUALITY[:3]), method="cubic")
+    assert "needs 4 points" in few.note and few.reason == "too few points"
     assert bd_rate((RATE, QUALITY), (RATE[:2], QUALITY[:2])).overlap
 
 

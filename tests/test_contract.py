@@ -48,10 +48,10 @@ def matched(model: torch.nn.Module) -> torch.nn.Module:
     """
     draw = torch.Generator().manual_seed(1)
     for name, module in model.named_modules():
-        if name.endswith("prior.c4"):
+        if isinstance(module, torch.nn.Conv2d) and name.endswith(("prior.c4", ".prior")):
             offsets = torch.rand(module.bias.shape[0] // 2, generator=draw) * 3 - 1.5  # of the log scale
             module.bias.data[len(offsets) :] = offsets
-            posterior = model.get_submodule(name.removesuffix("prior.c4") + "posterior.c4")
+            posterior = model.get_submodule(name.replace("prior", "posterior"))
             posterior.bias.data = torch.randn(len(offsets), generator=draw) * torch.exp(offsets)
         elif name.endswith(("conv_mean.0", "conv_scale.0")):  # pixels of the lossless model: mid-grey, 20 levels
             module.weight.data.mul_(0.01)

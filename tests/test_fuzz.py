@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from benchmarks import fuzz
@@ -60,6 +61,14 @@ def test_mutations_are_reproducible_and_of_every_kind():
         if m.signed:
             assert bitstream.unpack(m.data, b"toys").height == 4, "the damage is behind a header that is in order"
     assert not any(fuzz.mutate([b"other format"], 0, 5, k, 1.0).signed for k in range(20))
+
+
+def test_streams_of_several_chunks_are_signed_behind_their_lengths():
+    stream = bitstream.pack(Stream(b"toys", 4, 4, 3, (b"first", b"second"), 0))
+    made = [fuzz.mutate([stream], 0, 5, k, 1.0) for k in range(50)]
+    head = 18  # two sides, the number of chunks and the first length behind the fixed fields
+    assert all(m.signed and m.data[:6] + m.data[10:head] == stream[:6] + stream[10:head] for m in made)
+    assert all(zlib.crc32(m.data[:6] + m.data[10:]) == int.from_bytes(m.data[6:10], "little") for m in made)
 
 
 def test_a_sound_decoder_has_no_problems(tmp_path):
@@ -128,6 +137,16 @@ def test_two_hundred_mutations_of_webp(tmp_path):
     assert record["problems"] == 0 and not any(kind.endswith("signed") for kind in record["counts"])
 
 
+def test_several_methods_are_one_command_and_one_table(command):
+    words = ("benchmarks/fuzz.py", "with", "methods=rvq,fsq", "mutations=60", "signed=0.5", "side=16", "weights=ours")
+    ended = command(*words)
+    assert ended.code == 0, ended.err
+    table = pd.read_csv("results/tables/fuzz.csv").set_index("decoder")
+    assert list(table.index) == ["fsq", "rvq"] and (table["signed again"] > 10).all() and (table["problems"] == 0).all()
+    parts = table[["refused", "mismatch", "same picture"]].sum(axis=1)
+    assert (parts == table["mutations"]).all() and (table["mutations"] == 60).all()
+
+
 def test_the_command_writes_its_outcome_and_does_not_repeat_itself(command, monkeypatch):
     words = ("benchmarks/fuzz.py", "with", "smoke", "method=png")
     ended = command(*words)
@@ -135,11 +154,14 @@ def test_the_command_writes_its_outcome_and_does_not_repeat_itself(command, monk
     record = json.loads(Path("results/fuzz/png.json").read_text())
     assert record["done"] == record["mutations"] == 200 and record["provenance"]["commit"]
     assert record["method"] == "png" and record["seed"] == 0 and record["slowest_s"] >= 0
+    table = pd.read_csv("results/tables/fuzz.csv")
+    assert table[["decoder", "mutations", "signed again", "problems"]].values.tolist() == [["png", 200, 0, 0]]
     again = command(*words)
     assert again.code == 0 and json.loads(Path("results/fuzz/png.json").read_text()) == record
     for wrong, sentence in (
         ("method=pgn", "did you mean png"),
         ("mutations=x", "whole number"),
+        ("side=8", "side=8 must be from 16 to 256"),
         ("results=results/fuzz/png.json", "written"),
     ):
         ended = command(*words, wrong)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Command
+from recorded import assert_recorded
 from safetensors.torch import load_file
 from shared import shared
 
@@ -291,3 +292,8 @@ def test_gap_and_speed_tables(command: Command) -> None:
     assert done.code == 0 and "A2 (hexagonal)" in done.out, done.err
     done = command("benchmarks/speed.py", "with", "experiment=quantizers", "smoke")
     assert done.code == 0 and "VQ, K=8192" in done.out and "leech" in done.out, done.err
+    for stem, words in (
+        ("lattice_gap_normal2d", "lattice_gap.py with smoke"),
+        ("speed_quantizers", "quantizers smoke"),
+    ):
+        assert_recorded(stem, words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,6 +14,7 @@ from benchmarks import matching
 from benchmarks.store import Store
 from core.codec import Method, TesseraError
 from core.registry import discover, make_method
+from experiments import match_rate
 
 SCRIPT = "benchmarks/match_rate.py"
 HERE = "dataset=folder:pictures"
@@ -60,6 +62,28 @@ def test_a_short_list_that_turns_is_measured_whole():
     match = matching.search(tuple(values), (0, 2), values.get, 22.6, 0.02)
     assert match.in_range and match.best == "64" and not match.monotone
     assert (match.below, match.above) == ("16", "64")
+
+
+TURNING = [0.1, 0.2, 0.3, 0.9, 0.35, 0.3, 0.45, 0.6, 0.7, 0.8] + [0.8 + 0.1 * i for i in range(1, 31)]
+
+
+@pytest.mark.parametrize("target", [0.25, 0.4, 0.5, 0.65, 0.72, 0.88, 1.234])
+def test_neighbours_are_neighbours_where_the_curve_turns(target):
+    """A rate that falls between two settings: below and above must still have nothing between them."""
+    tried = tuple(range(len(TURNING)))
+    match = matching.search(tried, (2, 33), lambda i: TURNING[i], target, 1e-9)
+    assert match.in_range and not match.within
+    assert abs(match.below - match.above) == 1 and TURNING[match.below] < target <= TURNING[match.above]
+    turns = sum((a < target) != (b < target) for a, b in itertools.pairwise(TURNING))
+    assert len(match.tried) <= 2 + 6 * turns
+
+
+def test_words_for_whole_numbers_and_for_a_grid():
+    discover()
+    match = matching.Match(3, 3, 4, False, True, True, {3: 1.0, 4: 2.0})
+    method = make_method("jpeg", {})
+    assert "there is no setting between them" in match_rate.sentences(match, method, "bpp", 1.5)[0]
+    assert "none was tried between them" in match_rate.sentences(match, method, "bpp", 1.5, grid=True)[0]
 
 
 def test_continuous_settings_meet_the_tolerance():

@@ -78,6 +78,30 @@ def test_ms_ssim_extremes_are_numbers() -> None:
     assert inverted == {"ms_ssim": 0.0, "ms_ssim_db": 0.0}
 
 
+@pytest.mark.parametrize("sample", [(90, 90, 0), (0, 0, 1), (180, 199, 2)])
+def test_one_different_sample_is_not_inf(sample: tuple[int, int, int]) -> None:
+    """In float32 these have MS-SSIM 1 and inf dB."""
+    image = np.tile(IMAGE, (4, 4, 1))[:608, :608]
+    other = image.copy()
+    other[sample] ^= 1
+    found = compute(image, other, ["ms_ssim", "ms_ssim_db"])
+    assert 0.999999 < found["ms_ssim"] < 1 and 60 < found["ms_ssim_db"] < 160
+    assert found["ms_ssim"] == pytest.approx(reference_ms_ssim(image, other), abs=1e-9)
+
+
+def test_ms_ssim_near_one_is_of_float64_and_below_stays_as_published() -> None:
+    """Stored numbers are of float32; above 0.999 its rounding would be seen in dB."""
+    import torch
+    from pytorch_msssim import ms_ssim as score
+
+    rng = np.random.default_rng(0)
+    smooth = np.clip(IMAGE.astype(int) + rng.integers(-1, 2, IMAGE.shape), 0, 255).astype(np.uint8)
+    for other, kind, above in ((NOISY, torch.float32, False), (smooth, torch.float64, True)):
+        pair = [torch.from_numpy(x.copy()).to(kind).permute(2, 0, 1)[None] for x in (IMAGE, other)]
+        expected = float(score(*pair, data_range=255))
+        assert (expected > 0.999) == above and METRICS["ms_ssim"](IMAGE, other) == expected
+
+
 def test_small_images_have_no_ms_ssim() -> None:
     small = IMAGE[:160, :181]
     assert list(compute(small, small)) == ["mse", "psnr"]

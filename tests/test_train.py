@@ -222,6 +222,9 @@ def test_schedules():
     assert cosine.rate(50) == pytest.approx(2 * (0.1 + 0.9 * 0.5)) and cosine.rate(100) == pytest.approx(0.2)
     constant = replace(cosine, schedule="constant")
     assert [constant.rate(s) for s in (0, 9, 99)] == pytest.approx([0.2, 2.0, 2.0])
+    half = replace(cosine, hold=0.5, warmup=0)  # as QARV, to one step: f(t) = .1 + .45 (1 + cos(pi (t - 50) / 50))
+    assert [half.rate(s) for s in (0, 50, 100)] == pytest.approx([2.0, 2.0, 0.2])
+    assert half.rate(75) == pytest.approx(2 * (0.1 + 0.45 * (1 + math.cos(math.pi * 25 / 50))))
     with pytest.raises(TesseraError, match="known are constant, constant:N, cosine"):
         replace(cosine, schedule="step").rate(0)
 
@@ -339,8 +342,8 @@ def test_a_grey_training_image_is_recognised_too(tmp_path):
         (("dataset=kodak",), "kodak is for evaluation only"),
         (("dataset=folder:pictures", "crop=512"), "smaller than crop=512"),
         (("dataset=folder:pictures", "schedule=cos"), "unknown schedule 'cos'"),
-        (("dataset=folder:pictures", "steps=many"), "steps=many must be a whole number, at least 0"),
-        (("dataset=folder:pictures", "batch=0"), "batch=0 must be at least 1"),
+        (("dataset=folder:pictures", "steps=many"), "steps=many must be a whole number, at least 1"),
+        (("dataset=folder:pictures", "batch=0"), "batch=0 must be a whole number, at least 1"),
         (("dataset=folder:pictures", "seed=-1"), "seed=-1 must be a whole number, at least 0"),
         (("dataset=folder:pictures", "folder=pictures/0.png/run"), "cannot be written"),
         (("method=jpeg", "dataset=folder:pictures"), "jpeg has nothing to train"),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Command
+from recorded import assert_recorded
 from shared import shared
 
 from benchmarks.datasets import open_dataset
@@ -103,6 +104,7 @@ def test_search_speed(command: Command, tmp_path: Path) -> None:
     done = command("benchmarks/speed.py", "with", "experiment=search", "smoke")
     assert done.code == 0, done.err
     rows = list(csv.DictReader((tmp_path / "results" / "tables" / "speed_search.csv").open()))
+    assert_recorded("speed_search", "speed.py with experiment=search smoke")
     ours = [row for row in rows if row["search"] == "nearest (ours)"]
     assert [row["K"] for row in ours] == ["512", "8192"] and all(float(r["GFLOP/s"]) > 0 for r in rows)
     assert all(row["codes as in float64"] == "64 of 64" for row in ours)

@@ -16,7 +16,7 @@ function drawBdTable(rows) {
   const head = [{ text: "curve" }, { text: "BD-rate %", class: "num" }, { text: "95 % interval", class: "num" }, { text: `BD-quality dB`, class: "num" },
     { text: `range, ${unit}`, class: "num" }, { text: "points", class: "num" }, { text: "note" }];
   byId("bd-table").replaceChildren(table("bd-rates", head, rows.map((row) => el("tr", {}, el("th", { scope: "row" }, row.name),
-    el("td", { class: `num ${row.rate_percent < 0 ? "good" : row.rate_percent > 0 ? "bad" : ""}` }, row.overlap ? signed(row.rate_percent) : "no overlap"),
+    el("td", { class: `num ${row.rate_percent < 0 ? "good" : row.rate_percent > 0 ? "bad" : ""}` }, row.overlap ? signed(row.rate_percent) : row.note.startsWith("no overlap") ? "no overlap" : "none"),
     el("td", { class: "num" }, row.lo === null ? "–" : `${signed(row.lo)} to ${signed(row.hi)}`), el("td", { class: "num" }, signed(row.db)),
     el("td", { class: "num" }, row.low === null ? "–" : `${number(row.low)} – ${number(row.high)}`), el("td", { class: "num" }, `${row.points_anchor} / ${row.points_test}`),
     el("td", { class: "wrap" }, row.note)))));

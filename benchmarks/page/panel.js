@@ -36,7 +36,7 @@ function storedTable(found) {
   const link = offer(el("a", { class: "button" }, "CSV"), found.name, [found.columns, ...found.rows]);
   const head = found.columns.map((text, i) => ({ text, class: numeric[i] ? "num" : null }));
   const rows = found.rows.map((row) => el("tr", {}, row.map((v, i) => (i ? el("td", { class: numeric[i] ? "num" : null }, whole(v)) : el("th", { scope: "row" }, whole(v))))));
-  const box = el("details", {}, el("summary", {}, found.caption), el("div", { class: "actions" }, link), el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": found.caption }));
+  const box = el("details", {}, el("summary", {}, found.caption), el("div", { class: "actions" }, link), found.made ? el("p", { class: "sub" }, `measured: ${found.made}`) : null, el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": found.caption }));
   box.addEventListener("toggle", () => { if (box.open && !box.querySelector("table")) box.querySelector(".scroll").append(table(null, head, rows)); });
   return box;
 }
