@@ -101,7 +101,8 @@ def find(method: Method, weights: str = "auto", any_point: bool = False) -> Weig
     where, other = f"{method.name} at {method.curve}={method.point}" if method.curve else method.name, ""
     if entry is not None:
         found = given.opened(_shipped(entry), (), origin="ours")
-        if not (differences := given.differences(method, found.meta)):
+        differences = {} if any_point else given.differences(method, found.meta)
+        if not differences:
             return found
         other = ", ".join(f"{name}={trained}, not {asked}" for name, (trained, asked) in differences.items())
     family = type(method).__module__.partition(".")[0]

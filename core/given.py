@@ -53,17 +53,16 @@ def find(path: Path, method: Method, entries: Entries, any_point: bool = False) 
 
     Raises ``MissingWeights`` where there are none for the point, ``CheckpointError`` for those of something else.
     """
-    file = path / OWN if path.is_dir() else path
-    if path.is_dir() and not file.is_file():
-        file = _chosen(path, method, entries)
-        return _named(opened(file, entries), path, None)
-    weights = opened(file, entries)
+    if path.is_dir() and not (path / OWN).is_file():
+        return _named(opened(_chosen(path, method, entries), entries), path, None)
+    weights = opened(path / OWN if path.is_dir() else path, entries)
     if not any_point:
         compare(method, weights)
-    if weights.meta.get("point") is None or method.variable_rate:
+    point = weights.meta.get("point")
+    if point is None or method.variable_rate:
         return weights
-    return _named(weights, path.parent if path.name == OWN else path.with_suffix("") if path.is_file() else path,
-                  weights.meta["point"])  # fmt: skip
+    place = weights.path.parent if weights.path.name == OWN else weights.path.with_suffix("")
+    return _named(weights, place, point)
 
 
 def points(path: Path, method: Method, entries: Entries) -> tuple[Point, ...]:
