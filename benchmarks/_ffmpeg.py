@@ -41,10 +41,17 @@ class Syntax:
     kind: str  # ffmpeg's name of the elementary stream
     least: int  # the smallest side that can be coded
     tail: bytes  # the end-of-bitstream unit with its start code, put last so that a cut stream shows
+    hint: str = ""  # what a complaint of the encoder may mean
 
 
 HEVC = Syntax("HEVC", "hevc", 16, b"\0\0\1\x4a\x01")  # unit type 37; x265 does not start below 16 pixels
-VVC = Syntax("VVC", "vvc", 64, b"\0\0\1\x00\xb1")  # unit type 22; ffmpeg allows 1 byte per pixel, headers take 200
+VVC = Syntax(
+    "VVC",
+    "vvc",
+    64,  # ffmpeg allows 1 byte per pixel, headers take 200
+    b"\0\0\1\x00\xb1",  # unit type 22
+    hint="; it takes no more than 1 byte per pixel, which fine detail exceeds at a low qp: give a higher one",
+)
 
 X265_PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 VVENC_PRESETS = ("faster", "fast", "medium", "slow", "slower")
@@ -59,6 +66,7 @@ class VideoCodec:
     grey_pixels: str  # of a coded grey one
     even: bool  # whether chroma subsampling wants even sides
     options: tuple[str, ...]  # the encoder and its settings
+    rescue: tuple[str, ...] = ()  # the same for pictures that it refuses with those
 
     def compress(self, image: Image) -> bytes:
         """The bitstream of a uint8 image (H, W, 1|3), behind the prefix where one is needed."""
@@ -69,12 +77,13 @@ class VideoCodec:
         padded = self._pad(image)
         rows, columns = padded.shape[:2]
         source = ("-f", "rawvideo", "-pix_fmt", "gray" if channels == 1 else "rgb24", "-s", f"{columns}x{rows}")
-        target = ("-pix_fmt", self.grey_pixels if channels == 1 else self.pixels, "-frames:v", "1", *self.options)
-        command = (*source, "-i", "-", "-vf", _TO_YUV, *target, "-threads", "1", "-f", self.syntax.kind, "-")
+        start = (*source, "-i", "-", "-vf", _TO_YUV, "-pix_fmt", self.grey_pixels if channels == 1 else self.pixels)
+        end = ("-threads", "1", "-f", self.syntax.kind, "-")
         try:
-            stream = run(command, padded.tobytes(), ENCODE_LIMIT_S) + self.syntax.tail
+            stream = self._encoded(padded.tobytes(), (*start, "-frames:v", "1"), end) + self.syntax.tail
         except FfmpegError as error:
-            raise TesseraError(f"{self.syntax.title} cannot code a {width}x{height} image: {error}") from error
+            reason = f"{error}{self.syntax.hint}"
+            raise TesseraError(f"{self.syntax.title} cannot code a {width}x{height} image: {reason}") from error
         if channels == 3 and padded.shape == image.shape:
             return stream
         return _PREFIX.pack(0x8000 | (channels == 1) << 14 | height, width) + stream
@@ -106,6 +115,14 @@ class VideoCodec:
         if size and decoded.shape[:2] != tuple(self._coded_side(side) for side in size):
             raise BitstreamError(f"the {self.syntax.title} stream is damaged: its two sizes disagree")
         return np.ascontiguousarray(decoded[:height, :width])
+
+    def _encoded(self, pixels: bytes, start: tuple[str, ...], end: tuple[str, ...]) -> bytes:
+        try:
+            return run((*start, *self.options, *end), pixels, ENCODE_LIMIT_S)
+        except FfmpegError:
+            if not self.rescue:
+                raise
+        return run((*start, *self.rescue, *end), pixels, ENCODE_LIMIT_S)
 
     def _pad(self, image: Image) -> Image:
         """Edge rows and columns repeated at the bottom and right, up to the next size the encoder takes."""

@@ -10,8 +10,10 @@ from __future__ import annotations
 import io
 import re
 import struct
+import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -22,7 +24,12 @@ from numpy.typing import NDArray
 
 from core.bitstream import MAX_PIXELS, MAX_SIDE, BitstreamError
 from core.codec import Image, TesseraError
+from core.headers import jpeg2000_size as jpeg2000_size
+from core.headers import jpegxl_size as jpegxl_size
 
+JPEG_ROOM = 8  # bytes per sample that no JPEG reaches: 16 bits of code and 11 of value, each byte perhaps stuffed
+JPEGLS_ROOM = 5  # bytes per sample that no JPEG-LS reaches: at most 32 bits (ISO 14495-1, A.5.3), and stuffed bits
+_BUFFER_LOCK = threading.Lock()
 GREY = b"G"  # in front of a stream whose format has no grey mode; no format here starts with it
 
 Pixels = NDArray[np.uint8]  # (H, W) grey or (H, W, 3) RGB: what the libraries take
@@ -121,6 +128,18 @@ def _text(error: Exception) -> str:
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 
+def tried(*ways: Callable[[Pixels], bytes]) -> Callable[[Pixels], bytes]:
+    """An encoder that goes the first way that codes the picture; the error of the last one is the answer."""
+
+    def encode(pixels: Pixels) -> bytes:
+        for way in ways[:-1]:
+            with suppress(Exception):  # whatever the library raises, the next way tells
+                return way(pixels)
+        return ways[-1](pixels)
+
+    return encode
+
+
 # Pillow
 
 
@@ -131,10 +150,25 @@ def pillow_encoder(kind: str, **options: Any) -> Callable[[Pixels], bytes]:
         from PIL import Image as pil
 
         file = io.BytesIO()
-        pil.fromarray(pixels).save(file, kind, **options)
+        room = JPEG_ROOM * (pixels.size + 48 * sum(pixels.shape[:2]) + 4096) if kind == "JPEG" else 0
+        with _pillow_buffer(room):
+            pil.fromarray(pixels).save(file, kind, **options)
         return file.getvalue()
 
     return encode
+
+
+@contextmanager
+def _pillow_buffer(size: int) -> Iterator[None]:
+    """Give Pillow's encoders a buffer of ``size`` bytes: its JPEG must fit into one, and noise does not by default."""
+    from PIL import ImageFile
+
+    with _BUFFER_LOCK:
+        before, ImageFile.MAXBLOCK = ImageFile.MAXBLOCK, max(ImageFile.MAXBLOCK, size)
+        try:
+            yield
+        finally:
+            ImageFile.MAXBLOCK = before
 
 
 def pillow_size(kind: str) -> Callable[[bytes], tuple[int, int]]:
@@ -213,28 +247,33 @@ def filtered(image: Image) -> NDArray[np.uint8]:
 
 
 def imagecodecs_codec(
-    form: Format, name: str, size: Callable[[bytes], tuple[int, int]], threads: bool = True, **options: Any
+    form: Format,
+    name: str,
+    size: Callable[[bytes], tuple[int, int]],
+    threads: bool = True,
+    room: int = 0,
+    **options: Any,
 ) -> StillCodec:
-    """Both directions of a format through ``imagecodecs.{name}_encode`` and ``_decode``, on one thread."""
+    """Both directions of a format through ``imagecodecs.{name}_encode`` and ``_decode``, on one thread.
+
+    ``room``: bytes per sample of the buffer that is given where the library's own is too small.
+    """
     limit = {"numthreads": 1} if threads else {}
 
-    def encode(pixels: Pixels) -> bytes:
+    def encode(pixels: Pixels, **more: Any) -> bytes:
         import imagecodecs
 
-        return bytes(getattr(imagecodecs, f"{name}_encode")(pixels, **options, **limit))
+        return bytes(getattr(imagecodecs, f"{name}_encode")(pixels, **options, **limit, **more))
+
+    def encode_with_room(pixels: Pixels) -> bytes:
+        return encode(pixels, out=room * pixels.size + 4096)
 
     def decode(stream: bytes) -> Pixels:
         import imagecodecs
 
         return np.asarray(getattr(imagecodecs, f"{name}_decode")(stream, **limit))
 
-    return StillCodec(form, encode, decode, size)
-
-
-def jpeg2000_size(stream: bytes) -> tuple[int, int]:
-    """(height, width) of a JPEG 2000 codestream: the SIZ marker segment is always first (ISO 15444-1, A.5.1)."""
-    right, bottom, left, top = (int.from_bytes(stream[at : at + 4], "big") for at in (8, 12, 16, 20))
-    return bottom - top, right - left
+    return StillCodec(form, tried(encode, encode_with_room) if room else encode, decode, size)
 
 
 def jpegls_size(stream: bytes) -> tuple[int, int]:
@@ -248,41 +287,27 @@ def jpegls_size(stream: bytes) -> tuple[int, int]:
     return int.from_bytes(stream[at + 5 : at + 7], "big"), int.from_bytes(stream[at + 7 : at + 9], "big")
 
 
-def jpegxl_size(stream: bytes) -> tuple[int, int]:
-    """(height, width) of a JPEG XL codestream: the SizeHeader after its two magic bytes (ISO 18181-1, D.2)."""
-    bits = int.from_bytes(stream[2:14], "little")
-
-    def take(count: int) -> int:
-        nonlocal bits
-        value, bits = bits & ((1 << count) - 1), bits >> count
-        return value
-
-    def side(small: int) -> int:
-        return 8 * (take(5) + 1) if small else take((9, 13, 18, 30)[take(2)]) + 1
-
-    small = take(1)
-    height = side(small)
-    ratio = take(3)
-    up, down = ((0, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio]
-    return height, height * up // down if ratio else side(small)
-
-
 # HEIC through pillow-heif
 
 
 def heic_codec(**options: Any) -> StillCodec:
     """Both directions of HEIC through pillow-heif, on one thread; ``options`` go to its ``encode``."""
 
-    def encode(pixels: Pixels) -> bytes:
+    def encode(pixels: Pixels, **more: str) -> bytes:
         import pillow_heif
 
         file = io.BytesIO()
         mode = "RGB" if pixels.ndim == 3 else "L"
-        single = {"x265:pools": "none", "x265:frame-threads": "1"}
-        pillow_heif.encode(mode, pixels.shape[1::-1], pixels.tobytes(), file, enc_params=single, **options)
+        params = {"x265:pools": "none", "x265:frame-threads": "1", **more}
+        pillow_heif.encode(mode, pixels.shape[1::-1], pixels.tobytes(), file, enc_params=params, **options)
         return file.getvalue()
 
-    return StillCodec(HEIC, encode, lambda stream: np.asarray(_open_heic(stream)), _heic_size)
+    def encode_at_no_level(pixels: Pixels) -> bytes:  # a long, thin picture fits none of HEVC's levels
+        return encode(pixels, **{"x265:allow-non-conformance": "1"})
+
+    return StillCodec(
+        HEIC, tried(encode, encode_at_no_level), lambda stream: np.asarray(_open_heic(stream)), _heic_size
+    )
 
 
 def _open_heic(stream: bytes) -> Any:

@@ -196,9 +196,11 @@ class X265(Video):
         """ffmpeg with libx265 and its own HEVC decoder; the information message of x265 (2 kB) is left out."""
         chroma, suffix = f"yuv{self.subsampling.replace(':', '')}p", "10le" if self.depth == 10 else ""
         settings = f"qp={self.qp}:keyint=1:info=0:pools=none:frame-threads=1:log-level=error"
-        options = ("-c:v", "libx265", "-preset", self.preset, "-tune", "psnr", "-x265-params", settings)
+        options = ("-c:v", "libx265", "-preset", self.preset, "-tune", "psnr", "-x265-params")
+        ways = (settings, f"{settings}:allow-non-conformance=1")  # the latter for what fits no level: long and thin
+        plain, rescue = ((*options, way) for way in ways)
         even = self.subsampling == "4:2:0"
-        return _ffmpeg.VideoCodec(_ffmpeg.HEVC, chroma + suffix, f"gray{suffix}", even, options)
+        return _ffmpeg.VideoCodec(_ffmpeg.HEVC, chroma + suffix, f"gray{suffix}", even, plain, rescue)
 
 
 @METHODS.register("vvc")
@@ -290,7 +292,7 @@ class JpegLs(Anchor):
 
     def codec(self, model: None = None) -> Codec:
         """imagecodecs in both directions."""
-        return _stills.imagecodecs_codec(_stills.JPEGLS, "jpegls", _stills.jpegls_size, threads=False)
+        return _stills.imagecodecs_codec(_stills.JPEGLS, "jpegls", _stills.jpegls_size, False, _stills.JPEGLS_ROOM)
 
 
 @METHODS.register("jpeg2000_lossless")

@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from benchmarks.curves import Curve, of_mean
+from benchmarks.curves import Curve, of_mean, pictures_differ
 from benchmarks.metrics import METRICS
 from core.codec import TesseraError
 
@@ -72,8 +72,9 @@ def bd_rate(
 ) -> BDResult:
     """Compare two curves, or two pairs of arrays (rates, values of the metric, whose direction is the registered one).
 
-    Curves of two data sets are refused (BDError). With MS-SSIM in dB and a published curve on one side, both sides use
-    the dB of the mean MS-SSIM. ``bootstrap`` is the number of resamples; 0 gives no interval.
+    Curves of two data sets or measured on different pictures are refused (BDError). With MS-SSIM in dB and a published
+    curve on one side, both sides use the dB of the mean MS-SSIM. ``bootstrap`` is the number of resamples; 0 gives no
+    interval.
     """
     if method not in LEAST:
         raise BDError(f"unknown interpolation '{method}': known are {', '.join(LEAST)}.")
@@ -142,6 +143,8 @@ def _comparable(anchor: Curve, test: Curve, metric: str, notes: list[str]) -> tu
         raise BDError(
             f"{anchor.label} is of {anchor.dataset} and {test.label} of {test.dataset}: compare on one data set."
         )
+    if different := pictures_differ((anchor, test)):
+        raise BDError(different)
     if anchor.subset != test.subset or (anchor.subset and anchor.title != test.title):
         notes.append(f"different images: {anchor.title} and {test.title}")
     if metric == "ms_ssim_db" and "published" in (anchor.source, test.source):
@@ -250,7 +253,7 @@ def _matrices(anchor: Curve, test: Curve, metric: str, sign: int) -> list[Pair] 
         wide = frame.pivot(index="point", columns="image", values=["bpp", metric]).loc[list(points)]
         names.append(set(wide["bpp"].columns))
         tables.append(wide)
-    if names[0] != names[1]:
+    if anchor.pictures != test.pictures or names[0] != names[1]:  # one fingerprint: one picture under each name
         return "the curves are of different images"
     if len(names[0]) < 2:
         return "one image has no spread"

@@ -25,8 +25,9 @@ import pandas as pd
 from benchmarks import arguments, curves, tables
 from benchmarks.bd import Method
 from benchmarks.curves import Curve
-from benchmarks.figures import metric_axis, slug
+from benchmarks.figures import metric_axis
 from benchmarks.metrics import find_metric
+from benchmarks.names import label_name, set_name, stem_of
 from benchmarks.store import Store
 from core.codec import TesseraError
 
@@ -51,41 +52,61 @@ def bd_table(options: dict[str, str]) -> None:
         print(path)
 
 
-def make(options: dict[str, str], labels: Sequence[str] = ()) -> tuple[pd.DataFrame, str, str]:
+def make(options: dict[str, str], wanted: Sequence[str] = ()) -> tuple[pd.DataFrame, str, str]:
     """The table of the curves of these labels (default: all that are not lossless), its caption and its file's name."""
     dataset, metric, store = options["dataset"], options["metric"], Store(options["results"])
     axis = metric_axis(find_metric(metric).name).text
-    found, title, subset = one_set(store, dataset, _limit(options["limit"]))
+    found, title, aside = one_set(store, dataset, _limit(options["limit"]))
     found = [with_images(curve, metric, store) for curve in found]
+    _refuse_aside([options["anchor"], *wanted], found, aside)
     anchor = curves.find(found, options["anchor"])
-    chosen = [curves.find(found, label) for label in labels] or [c for c in found if not c.lossless]
+    chosen = [curves.find(found, label) for label in wanted] or [c for c in found if not c.lossless]
+    if aside and not wanted:
+        if all(curve is anchor for curve in chosen):
+            raise TesseraError(curves.pictures_differ([anchor, *aside]))
+        print(f"left out, of other pictures: {', '.join(c.label for c in aside)}", file=sys.stderr)
     method = cast(Method, options["method"])
     frame = tables.bd_table(chosen, anchor, metric, method, bootstrap=int(options["bootstrap"]))
     caption = f"{_sentence(dataset, title)}: BD-rate against {anchor.label} at equal {axis}, {method} interpolation."
-    return frame, caption, file_stem(dataset, title, subset, metric, anchor.label, method)
+    pictures = next((c.pictures for c in found if c.source == "measured"), "")
+    return frame, caption, file_stem(set_name(dataset, title, pictures), metric, anchor.label, method, wanted)
 
 
-def file_stem(dataset: str, title: str, subset: bool, metric: str, anchor: str, method: str) -> str:
-    """The name of a table's files, without their endings."""
-    return f"bd_{slug(title if subset else dataset)}_{metric}_vs_{slug(anchor)}_{method}"
+def file_stem(name: str, metric: str, anchor: str, method: str, labels: Sequence[str] = ()) -> str:
+    """The name of a table's files, without their endings; ``name`` is that of the set of pictures."""
+    stem = f"bd_{name}_{metric}_vs_{label_name(anchor)}_{method}"
+    return stem_of(stem + (f"_of_{'+'.join(map(label_name, labels))}" if labels else ""))
 
 
-def one_set(store: Store, dataset: str, limit: int | None) -> tuple[list[Curve], str, bool]:
-    """The curves of one set of images, the whole data set if there are several; its title; whether it is a subset.
+def _refuse_aside(labels: Sequence[str], found: Sequence[Curve], aside: Sequence[Curve]) -> None:
+    """Raise TesseraError for a label that only pictures other than those of the table have."""
+    known = {curve.label for curve in found}
+    for curve in (c for c in aside if c.label in labels and c.label not in known):
+        raise TesseraError(curves.pictures_differ([curve, *(c for c in found if c.source == "measured")]))
 
-    Published curves join a whole set. Raises TesseraError where nothing was measured with that limit.
+
+def one_set(store: Store, dataset: str, limit: int | None) -> tuple[list[Curve], str, list[Curve]]:
+    """The curves of one set of images; its title; and the curves that only other pictures have.
+
+    Of several sets it is the whole data set, and of several of those the one measured last. Published curves join a
+    whole set. Raises TesseraError where nothing was measured with that limit.
     """
-    measured = curves.of_cells(store.cells(dataset=dataset, limit=limit), by_title=True)
-    first = min(measured, key=lambda c: c.subset, default=None)
+    cells = store.cells(dataset=dataset, limit=limit)
+    latest = {r.pictures: str(r.provenance.get("started", "")) for r in sorted(cells, key=curves.measured_at)}
+    measured = curves.of_cells(cells, by_title=True)
+    first = max(measured, key=lambda c: (not c.subset, latest[c.pictures]), default=None)
     title = first.title if first else dataset
     subset = limit is not None or bool(first and first.subset)
-    found = [c for c in measured if c.title == title] + ([] if subset else curves.published(dataset))
+    mine = [c for c in measured if c.title == title]
+    labels = {c.label for c in mine}
+    aside = [c for c in measured if c.title != title and c.label not in labels and not c.lossless]
+    found = mine + ([] if subset else curves.published(dataset))
     if not found:
         known = ", ".join(dict.fromkeys(c.title for c in curves.measured(store, dataset)))
         what = f"{dataset} with limit={limit}" if limit else dataset
         more = f"measured is {known}" if known else "measure some with python benchmarks/rd_curve.py"
         raise TesseraError(f"there are no curves of {what}: {more}.")
-    return found, title, subset
+    return found, title, aside
 
 
 def with_images(curve: Curve, metric: str, store: Store) -> Curve:

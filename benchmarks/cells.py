@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ class Cell:
 
     ``variant`` holds the method's parameters except the one that moves along the curve; its values must be JSON
     values (tuples and NumPy scalars are converted, 16.0 becomes 16). Two equal cells have one key.
+    ``pictures`` is the fingerprint of what was measured: other pictures under the same names are another cell. It is
+    empty in cells that were stored before keys had it; their record beside the key says it (``CellResult.pictures``).
     """
 
     method: str
@@ -37,6 +39,7 @@ class Cell:
     checkpoint: str = ""
     rate: str = "file"
     device: str = "cpu"
+    pictures: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "variant", plain(dict(self.variant)))
@@ -44,13 +47,19 @@ class Cell:
 
     @property
     def json(self) -> str:
-        """The canonical JSON: sorted keys, no spaces."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        """The canonical JSON: sorted keys, no spaces; without ``pictures`` where they are empty, as it always was."""
+        facts = {name: value for name, value in asdict(self).items() if value or name != "pictures"}
+        return json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     @property
     def key(self) -> str:
         """The first 16 hexadecimal digits of the SHA-256 of the canonical JSON."""
         return hashlib.sha256(self.json.encode()).hexdigest()[:16]
+
+    @property
+    def question(self) -> str:
+        """What was asked, whatever the pictures: the key of the same cell without them."""
+        return replace(self, pictures="").key
 
     @property
     def label(self) -> str:

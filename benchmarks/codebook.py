@@ -18,7 +18,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from benchmarks.curves import read_columns
-from benchmarks.figures import Axis, Figure, Series, slug
+from benchmarks.figures import Axis, Figure, Series
+from benchmarks.names import slug
 from benchmarks.store import CellResult, Store, StoreError
 
 COLUMNS = ("curve", "point", "seed", "level", "codebook", "used", "used (%)", "dead", "perplexity", "entropy (bits)")

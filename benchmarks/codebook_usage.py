@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks import paper
 from benchmarks.codebook import counted, usage_figures, usage_table
-from benchmarks.figures import slug
+from benchmarks.names import set_name, stem_of
 from benchmarks.store import Store
 from benchmarks.tables import to_files, to_markdown
 from core.codec import TesseraError
@@ -39,8 +39,11 @@ def codebook_usage(config: dict[str, Any], sacred_run: Any) -> int:
     for name in names:
         METHODS[name]  # an unknown name is answered before anything is measured
     outcome = evaluate(config, str(sacred_run._id or ""))
-    cells = counted(Store(config["results"]), config["dataset"], names)
-    cells = [r for r in cells if r.cell.limit == config["limit"]]
+    images = outcome.images
+    assert images is not None
+    cells = counted(Store(config["results"]), images.name, names)
+    asked = (images.split, images.limit, outcome.pictures)
+    cells = [r for r in cells if (r.cell.split, r.cell.limit, r.pictures) == asked]
     if not cells and not outcome.failed:
         raise TesseraError(
             f"no stored cell of {', '.join(names)} on {config['dataset']} has codes: measure them first."
@@ -49,9 +52,10 @@ def codebook_usage(config: dict[str, Any], sacred_run: Any) -> int:
         title = cells[0].about["title"]
         frame = usage_table(cells)
         print(to_markdown(frame, f"Codebook usage on {title}"))
-        stem = Path(config["results"]) / "tables" / f"codebook_{slug(title)}"
+        name = stem_of(f"{set_name(config['dataset'], title, outcome.pictures)}_{'+'.join(names)}")
+        stem = Path(config["results"]) / "tables" / f"codebook_{name}"
         written = to_files(frame, stem, f"Codebook usage on {title}")
-        for figure in usage_figures(cells, title, title):
+        for figure in usage_figures(cells, name, title):
             written += paper.render(figure, Path(config["results"]) / "figures")
         print(*written, sep="\n")
     say(outcome)

@@ -17,9 +17,10 @@ from benchmarks.figures import (
     near_and_far,
     of_part,
     plain,
-    slug,
+    refuse_mixture,
     styles,
 )
+from benchmarks.names import slug, slugs, stem_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from benchmarks.bd import BDResult
     from benchmarks.curves import Curve
 
-DOTS = 100  # images of a curve in a figure of single images
 NARROW = 20.0  # times; seconds that differ less are on a linear axis: labels of a logarithmic one would touch
 SPEEDS = {"encode_s": "encoding", "decode_s": "decoding"}
 
@@ -44,6 +44,7 @@ def speed_figure(
 
     ``column`` is 'encode_s' or 'decode_s': means over images and points, CPU time on a CPU and wall time on a GPU.
     """
+    refuse_mixture(curves)
     style, series = styles(curves), []
     for curve in curves:
         seconds = mean_seconds(curve, column)
@@ -74,16 +75,20 @@ def mean_seconds(curve: Curve, column: str) -> float | None:
     return statistics.fmean(known) if known else None
 
 
-def images_figure(curves: Sequence[Curve], metric: str, name: str, part: Part | None = None) -> Figure:
+def images_figure(
+    curves: Sequence[Curve], metric: str, name: str, part: Part | None = None, most: int | None = None
+) -> Figure:
     """Every image of a data set as a dot, each measured curve at the point whose mean rate is nearest to a common one.
 
     The common rate is the median of the curves' middle points, so that most curves have a point near it. Curves beyond
-    uncompressed images would hide all others and are named in the notes. ``part``: as in ``rd_figure``.
+    uncompressed images would hide all others and are named in the notes. ``part``: as in ``rd_figure``; ``most``: only
+    so many of the first images. Raises TesseraError for curves of different pictures.
     """
+    refuse_mixture(curves)
     style, series = styles(curves), []
     usable = [c for c in curves if c.images is not None and not c.lossless and metric in c.images]
     middles = [float(c.points["bpp"].iloc[(len(c.points) - 1) // 2]) for c in usable]
-    wanted, most = (statistics.median(middles) if middles else math.nan), 0
+    wanted, count = (statistics.median(middles) if middles else math.nan), 0
     mine = [c for c in usable if part is None or c.label in part.labels]
     near, far = near_and_far(mine, [min(c.points["bpp"].tolist()) for c in mine])
     for curve in near:
@@ -97,18 +102,18 @@ def images_figure(curves: Sequence[Curve], metric: str, name: str, part: Part | 
             for image, x, y in zip(rows["image"], rows["bpp"], rows[metric], strict=True)
             if math.isfinite(x) and math.isfinite(y)
         ]
-        most = max(most, len(dots))
+        count = max(count, len(dots))
         if dots:
-            x, y, images = zip(*dots[:DOTS], strict=True)
+            x, y, images = zip(*dots[:most], strict=True)
             label = curve.label if plain(point) is None else f"{curve.label} at {plain(point)}"
             facts = ("measured", style[f"measured:{curve.label}"], images, (key,) * len(x))
             series.append(Series(label, x, y, *facts, reference=curve.reference))
-    notes = [f"the first {DOTS} of {most} images"] if most > DOTS else []
-    notes += [f"beyond the figure: {', '.join(c.label for c in far)}"] if far else []
+    shown = "every image" if most is None or count <= most else f"the first {most} of {count} images"
+    notes = [f"beyond the figure: {', '.join(c.label for c in far)}"] if far else []
     title = curves[0].title if curves else name
     figure = Figure(
         f"images_{slug(name)}_{metric}",
-        f"{title}: every image at about {wanted:.2f} bpp",
+        f"{title}: {shown} at about {wanted:.2f} bpp",
         RATE,
         metric_axis(metric),
         tuple(series),
@@ -125,7 +130,7 @@ def lossless_figures(frame: pd.DataFrame) -> list[Figure]:
     """
     figures = []
     columns = [str(c) for c in frame.columns if str(c).endswith("images)")]
-    for column in columns:
+    for column, name in zip(columns, slugs(columns), strict=True):
         title = column.rpartition(" (")[0]
         bars = [(float(v), str(m), "measured") for m, v in zip(frame["method"], frame[column], strict=True)]
         cited = f"{title}, published"
@@ -137,7 +142,7 @@ def lossless_figures(frame: pd.DataFrame) -> list[Figure]:
         series = [_bars(known, source, i) for i, source in enumerate(("measured", "published"))]
         figures.append(
             Figure(
-                f"lossless_{slug(column)}",
+                stem_of(f"lossless_{name}"),
                 f"{column}: lossless",
                 Axis("bpd", "rate, left is better", "bits per dimension"),
                 Axis("method", "method"),

@@ -9,7 +9,7 @@ Settings: threads, oneDNN on or off, memory format, batch size, device. A decode
 more than one grey level from what its encoder's own setting decodes (for a lossless method: when it is not the
 original). Images go through in groups of four; each group's counts are stored in results/cross_decode, and the same
 command goes on after the last one. The table goes to results/tables/cross_decode_<method and parameters>, with _whole
-behind it for whole images and _<origin> for weights that are not ours.
+behind it for whole images and _<legend> for weights that are not ours.
 """
 
 # ruff: noqa: F841 (Sacred reads the local variables of a config scope)
@@ -30,14 +30,15 @@ import pandas as pd
 
 from benchmarks.cells import variant_label
 from benchmarks.datasets import open_dataset
-from benchmarks.figures import slug
+from benchmarks.names import slug
 from benchmarks.provenance import provenance
 from benchmarks.tables import to_files, to_markdown
-from core import checkpoint
+from core import checkpoint, devices
 from core.codec import Image, Method, TesseraError
-from core.registry import discover, make_method
+from core.registry import discover
 from experiments import records
-from experiments.wiring import changed, default_params, experiment, guarded, run, sequence
+from experiments.evaluate import say_refused
+from experiments.wiring import changed, configured, default_params, experiment, guarded, run, sequence
 
 NAMED = {"smoke": {"method": "qres3m_vr", "dataset": "sample", "limit": 2, "crop": 64, "threads": 1}}
 T = TypeVar("T")
@@ -230,7 +231,9 @@ def stored(
 def crops(config: dict[str, Any]) -> list[Image]:
     """The images, or a square from the middle of each."""
     out = []
-    for named in open_dataset(config["dataset"], config["limit"], config["data_root"]).images:
+    pictures = open_dataset(config["dataset"], config["limit"], config["data_root"])
+    say_refused(pictures)
+    for named in pictures:
         image, side = named.read(), config["crop"] or 2**30
         top, left = (max(n - side, 0) // 2 for n in image.shape[:2])
         out.append(np.ascontiguousarray(image[top : top + side, left : left + side]))
@@ -242,14 +245,16 @@ def crops(config: dict[str, Any]) -> list[Image]:
 def cross_decode(config: dict[str, Any], sacred_run: Any) -> int:
     """Encode, decode, count, write the table."""
     discover()
-    params = changed(config["params"], config["method"])
-    method = make_method(config["method"], params)
+    method = configured(config)
+    own = {} if method.curve is None or method.point == config["params"][method.curve] else {method.curve: method.point}
+    params = {**changed(config["params"], config["method"]), **own}
     weights = checkpoint.find(method, config["weights"])
     model = checkpoint.load(method, weights) if weights else None
-    ways = settings(sequence(config["devices"]) or ["cpu"], sorted({1, config["threads"]}))
+    places = [devices.available(name) for name in sequence(config["devices"]) or ["cpu"]]
+    ways = settings(places, sorted({1, config["threads"]}))
     images, totals = crops(config), [Tally() for _ in ways]
-    what = {"method": method.name, "params": config["params"], "weights": weights.id if weights else None}
-    what |= {"ways": [str(way) for way in ways]}
+    what: dict[str, Any] = {"method": method.name, "params": {**config["params"], **own}}
+    what |= {"weights": weights.id if weights else None, "ways": [str(way) for way in ways]}
     for group in groups(images):
         found = stored(config, what, group, lambda part: measure(method, model, part, ways))
         totals = [a + b for a, b in zip(totals, found, strict=True)]
@@ -258,7 +263,7 @@ def cross_decode(config: dict[str, Any], sacred_run: Any) -> int:
     source = f", weights {weights.id}" if weights else ""
     label = variant_label(method.name, params, {})
     caption = f"Streams of {label} across settings: {len(images)} {shape} of {config['dataset']}{source}"
-    origin = f"_{weights.origin}" if weights and weights.origin != "ours" else ""
+    origin = f"_{slug(weights.legend)}" if weights and weights.origin != "ours" else ""
     stem = f"cross_decode_{slug(label)}{'' if config['crop'] else '_whole'}{origin}"
     print(to_markdown(frame, caption))
     for path in to_files(frame, Path(config["results"]) / "tables" / stem, caption):

@@ -37,6 +37,7 @@ class Curve:
     encode_s, ... there are (averages over images; 'nan' where a source has none). ``cells`` are the keys in the same
     order (empty for published curves). ``images`` has a row per image and point, or is None.
     ``reference`` is the citation or the checkpoints; ``subset`` says that the images are not the whole data set.
+    ``pictures`` is the fingerprint of the images ('' where it is not known, as of published curves).
     """
 
     label: str
@@ -50,6 +51,39 @@ class Curve:
     images: pd.DataFrame | None = field(default=None, repr=False)
     subset: bool = False
     lossless: bool = False
+    pictures: str = ""
+
+
+def pictures_differ(curves: Iterable[Curve]) -> str:
+    """Why these curves cannot be compared: two of them were measured on different pictures. '' when none were."""
+    known = [c for c in curves if c.source == "measured" and c.pictures]
+    first, other = known[:1], [c for c in known if c.pictures != known[0].pictures][:1]
+    if not other:
+        return ""
+    said = [f"{c.label} (of {c.title}, pictures {c.pictures[:6]})" for c in (*first, *other)]
+    return f"{said[0]} and {said[1]} were measured on different pictures: measure both on the same ones."
+
+
+def titles(cells: Iterable[CellResult]) -> dict[str, str]:
+    """The title of each cell's set of images by key: where one title stands for several sets, the one measured last
+    bears it, and the others say which pictures they are.
+    """
+    listed = list(cells)
+    sets: dict[str, dict[tuple[str, str], str]] = defaultdict(dict)
+    for result in sorted(listed, key=measured_at):
+        mine = sets[_title(result)]
+        mine[_set(result)] = mine.pop(_set(result), "")  # in order of the last measurement
+    for title, mine in sets.items():
+        for dataset, pictures in list(mine)[:-1]:
+            elsewhere = any(p == pictures for d, p in mine if d != dataset)
+            said = dataset if elsewhere else f"pictures {pictures[:6] or 'unknown'}"
+            mine[dataset, pictures] = f"{title} ({said})"
+        mine[list(mine)[-1]] = title
+    return {result.key: sets[_title(result)][_set(result)] for result in listed}
+
+
+def _set(result: CellResult) -> tuple[str, str]:
+    return result.cell.dataset, result.pictures
 
 
 def measured(
@@ -57,16 +91,18 @@ def measured(
     dataset: str | None = None,
     methods: Collection[str] | None = None,
     limit: int | EllipsisType | None = ...,
+    pictures: str | None = None,
 ) -> list[Curve]:
     """The curves of the store's cells, sorted by data set, title and label.
 
-    ``dataset`` and ``methods`` select; ``limit`` selects cells measured with that limit (None: without one). Of two
-    cells of one point (made with different checkpoints) the one measured last is used.
+    ``dataset`` and ``methods`` select; ``limit`` selects cells measured with that limit (None: without one),
+    ``pictures`` those of that fingerprint. Of two cells of one point (made with different checkpoints) the one measured
+    last is used.
     """
     wanted: dict[str, Any] = {} if dataset is None else {"dataset": dataset}
     wanted |= {} if methods is None else {"method": list(methods)}
     wanted |= {} if limit is ... else {"limit": limit}
-    return of_cells(store.cells(**wanted))
+    return of_cells(r for r in store.cells(**wanted) if pictures is None or r.pictures == pictures)
 
 
 def of_cells(cells: Iterable[CellResult], by_title: bool = False) -> list[Curve]:
@@ -76,10 +112,15 @@ def of_cells(cells: Iterable[CellResult], by_title: bool = False) -> list[Curve]
     tables that say the title themselves.
     """
     groups: dict[str, list[CellResult]] = defaultdict(list)
-    for result in cells:
+    listed = list(cells)
+    for result in listed:
         groups[_identity(result)].append(result)
-    labels = _labels([group[0] for group in groups.values()], by_title)
-    curves = [_curve(label, group) for label, group in zip(labels, groups.values(), strict=True)]
+    for key in [key for key, group in groups.items() if _mixed(group)]:
+        for result in groups.pop(key):
+            groups[f"{key} {result.cell.checkpoint}"].append(result)
+    known = titles(listed)
+    labels = _labels([group[0] for group in groups.values()], known if by_title else None)
+    curves = [_curve(label, group, known) for label, group in zip(labels, groups.values(), strict=True)]
     return sorted(curves, key=lambda c: (c.dataset, c.title, c.label, c.cells))
 
 
@@ -87,14 +128,22 @@ def _identity(result: CellResult) -> str:
     """What all cells of one curve share: everything but the point and its checkpoint."""
     shared = asdict(result.cell)
     del shared["point"], shared["checkpoint"]
-    about = {name: result.about.get(name, "") for name in ("legend", "data_fingerprint", "title")}
-    return json.dumps([shared, about], sort_keys=True)
+    about = {name: result.about.get(name, "") for name in ("legend", "title")}
+    return json.dumps([shared | {"pictures": result.pictures}, about], sort_keys=True)
 
 
-def _labels(firsts: Sequence[CellResult], by_title: bool = False) -> list[str]:
+def _mixed(group: Sequence[CellResult]) -> bool:
+    """Whether cells whose weights were given by path, and have no other name, are of several for one point."""
+    points = {json.dumps(r.cell.point): r.cell.checkpoint for r in group}
+    return group[0].about.get("legend") == "path" and any(
+        points[json.dumps(r.cell.point)] != r.cell.checkpoint for r in group
+    )
+
+
+def _labels(firsts: Sequence[CellResult], titles: Mapping[str, str] | None = None) -> list[str]:
     """Labels that differ within a data set (or title): the variant, and whatever else tells two curves apart."""
     labels = [_label(result) for result in firsts]
-    scopes = [(r.cell.dataset, _title(r) if by_title else "") for r in firsts]
+    scopes = [(r.cell.dataset, titles[r.key] if titles else "") for r in firsts]
     for indices in _twins(labels, scopes):
         facts = [_facts(firsts[i]) for i in indices]
         names = [n for n in sorted({n for f in facts for n in f}) if len({str(f.get(n)) for f in facts}) > 1]
@@ -126,18 +175,17 @@ def _label(result: CellResult) -> str:
 
 def _facts(result: CellResult) -> dict[str, Any]:
     """What can tell curves of one label apart (a default that changed between two runs, other images)."""
-    about = result.about
-    data = str(about.get("data_fingerprint", ""))[:6]
-    cell = result.cell
-    return {"title": _title(result), "split": cell.split, "data": data, "limit": cell.limit, **cell.variant}
+    data, cell = result.pictures[:6], result.cell
+    weights = {"weights": cell.checkpoint} if result.about.get("legend") == "path" else {}
+    return {"title": _title(result), "split": cell.split, "data": data, "limit": cell.limit, **weights, **cell.variant}
 
 
 def _title(result: CellResult) -> str:
     return str(result.about.get("title", result.cell.dataset))
 
 
-def _curve(label: str, group: Sequence[CellResult]) -> Curve:
-    latest = {json.dumps(r.cell.point): r for r in sorted(group, key=lambda r: (_started(r), r.key))}
+def _curve(label: str, group: Sequence[CellResult], titles: Mapping[str, str]) -> Curve:
+    latest = {json.dumps(r.cell.point): r for r in sorted(group, key=measured_at)}
     chosen = sorted(latest.values(), key=lambda r: (r.means.get("bpp", math.nan), str(r.cell.point)))
     first, about = chosen[0], chosen[0].about
     dropped = len(group) - len(chosen)
@@ -145,7 +193,7 @@ def _curve(label: str, group: Sequence[CellResult]) -> Curve:
         label=label,
         method=first.cell.method,
         dataset=first.cell.dataset,
-        title=_title(first),
+        title=titles[first.key],
         source="measured",
         reference=_reference(chosen) + (f" ({dropped} older cells left out)" if dropped else ""),
         points=pd.DataFrame([{"point": r.cell.point, **r.means} for r in chosen]),
@@ -153,11 +201,13 @@ def _curve(label: str, group: Sequence[CellResult]) -> Curve:
         images=_per_image(chosen),
         subset=bool(about.get("subset")),
         lossless=bool(about.get("lossless")),
+        pictures=first.pictures,
     )
 
 
-def _started(result: CellResult) -> str:
-    return str(result.provenance.get("started", ""))
+def measured_at(result: CellResult) -> tuple[str, str]:
+    """What puts cells in the order of their measurement: the time, and the key for those of one second."""
+    return str(result.provenance.get("started", "")), result.key
 
 
 def _reference(results: Sequence[CellResult]) -> str:

@@ -41,6 +41,7 @@ CELLS = sa.Table(
     sa.Column("image_limit", sa.Integer),
     sa.Column("seed", sa.BigInteger, nullable=False),
     *(sa.Column(name, sa.Text, nullable=False) for name in ("checkpoint", "rate", "device")),
+    sa.Column("pictures", sa.Text, nullable=False, doc="fingerprint of the images: others cannot be compared"),
     sa.Column("image_count", sa.Integer, nullable=False),
     *(sa.Column(name, sa.Double) for name in MEASURES),
     *(sa.Column(name, sa.Text, nullable=False) for name in ("about", "provenance")),
@@ -64,6 +65,7 @@ def sync(store: Store, url: str | None = None) -> int:
         results = store.cells()
         batches = [results[i : i + BATCH] for i in range(0, len(results), BATCH)] or [[]]
         try:
+            _expect_columns(engine, _shown(store.root, url))
             return sum(_retried(engine, batch) for batch in batches)
         finally:
             engine.dispose()
@@ -91,6 +93,18 @@ def _engine(root: Path, url: str | None) -> Engine:
         sa.event.listen(engine, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
         sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     return engine
+
+
+def _expect_columns(engine: Engine, shown: str) -> None:
+    """Refuse an index of an older version, whose tables lack columns."""
+    inspector = sa.inspect(engine)
+    if inspector.has_table("cells"):
+        lost = {column.name for column in CELLS.columns} - {column["name"] for column in inspector.get_columns("cells")}
+        if lost:
+            raise StoreError(
+                f"the database {shown} was made by an older version (it has no {', '.join(sorted(lost))}): delete it, "
+                "or its tables cells and images, and sync again; the cells' files are untouched."
+            )
 
 
 def _retried(engine: Engine, results: list[CellResult]) -> int:
@@ -136,7 +150,7 @@ def _row(result: CellResult) -> dict[str, Any]:
     row["image_limit"] = row.pop("limit")
     row["point"] = None if row["point"] is None else str(row["point"])
     row["variant"] = json.dumps(row["variant"], sort_keys=True)
-    row |= {"key": result.key, "label": result.label, "image_count": result.count}
+    row |= {"key": result.key, "label": result.label, "image_count": result.count, "pictures": result.pictures}
     row |= {name: _number(result.means.get(name)) for name in MEASURES}
     return row | {name: json.dumps(getattr(result, name), sort_keys=True) for name in ("about", "provenance")}
 

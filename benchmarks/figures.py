@@ -7,11 +7,13 @@ A ``Figure`` holds axes with units and series of points. ``benchmarks/paper.py``
 from __future__ import annotations
 
 import math
-import re
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from benchmarks.names import label_name, slug, stem_of
+from core.codec import TesseraError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -152,11 +154,6 @@ def metric_axis(metric: str) -> Axis:
     return Axis(metric, metric.removesuffix("_db").replace("_", "-").upper(), METRICS[metric].unit)
 
 
-def slug(text: str) -> str:
-    """Text as a part of a file name: letters, digits, dots and dashes; anything else becomes one underscore."""
-    return re.sub(r"[^A-Za-z0-9.-]+", "_", text).strip("_.") or "unnamed"
-
-
 def styles(curves: Iterable[Curve]) -> dict[str, int]:
     """A style number per label: measured curves first, lossless ones (single points) last, in order of appearance."""
     ordered = sorted(curves, key=lambda c: (c.lossless, c.source != "measured"))
@@ -180,21 +177,31 @@ def rd_figure(
 ) -> Figure:
     """Rate-distortion figure of the curves of one data set (all must be of one when ``dataset`` is None).
 
-    ``name`` replaces the data set in the file name. A figure of a ``part`` of the curves has its name in file name and
-    title; its curves look as in the whole figure.
+    ``name`` replaces the data set in the file name, as it is. A figure of a ``part`` of the curves has its name in file
+    name and title; its curves look as in the whole figure.
 
     Lossless curves and points without a finite rate and metric are left out; a measured curve without any point left
-    is named in the notes. Raises ValueError for curves of several data sets.
+    is named in the notes. Raises ValueError for curves of several data sets, TesseraError for curves of different
+    pictures.
     """
     shown = [c for c in curves if (dataset is None or c.dataset == dataset) and not c.lossless]
     if len(names := {c.dataset for c in shown}) > 1:
         raise ValueError(f"one figure shows one data set, not {', '.join(sorted(names))}")
+    refuse_mixture(shown)
     style = styles(curves)
     mine = [c for c in shown if part is None or c.label in part.labels]
     series = [_series(c, c.points, c.cells, metric, style[_identity(c)]) for c in mine]
     known = dataset or (shown[0].dataset if shown else "empty")
-    figure = _line_figure(f"rd_{slug(name or known)}_{metric}", _title(shown, known), metric, series)
+    figure = _line_figure(f"rd_{name or slug(known)}_{metric}", _title(shown, known), metric, series)
     return figure if part is None else of_part(figure, part)
+
+
+def refuse_mixture(curves: Iterable[Curve]) -> None:
+    """Raise TesseraError where curves that go into one panel were measured on different pictures."""
+    from benchmarks.curves import pictures_differ
+
+    if different := pictures_differ(curves):
+        raise TesseraError(different)
 
 
 def of_part(figure: Figure, part: Part) -> Figure:
@@ -203,7 +210,11 @@ def of_part(figure: Figure, part: Part) -> Figure:
 
 
 def image_figure(curves: Sequence[Curve], image: str, metric: str = "psnr") -> Figure:
-    """Rate-distortion figure of a single image, from the per-image rows of measured curves of one data set."""
+    """Rate-distortion figure of a single image, from the per-image rows of measured curves of one data set.
+
+    Raises TesseraError for curves of different pictures.
+    """
+    refuse_mixture(curves)
     style, series = styles(curves), []
     for curve in curves:
         if curve.images is not None:
@@ -227,7 +238,7 @@ def training_figure(log: pd.DataFrame, title: str) -> Figure:
 
 def bd_name(dataset: str, metric: str, anchor: str) -> str:
     """The file stem of a figure or table of BD-rates."""
-    return f"bd_{slug(dataset)}_{metric}_{slug(anchor)}"
+    return stem_of(f"bd_{slug(dataset)}_{metric}_{label_name(anchor)}")
 
 
 def bd_figure(results: Mapping[str, BDResult], anchor: str, metric: str, dataset: str, title: str) -> Figure:

@@ -5,11 +5,13 @@ What the columns mean is written in ``docs/protocol.md``. A cell is all images o
 
 from __future__ import annotations
 
+import hashlib
 import math
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -68,6 +70,8 @@ def measure(
 ) -> CellResult:
     """Measure ``codec`` on all images and write the cell; returns what was written.
 
+    The cell's ``pictures`` become the fingerprint of the images; a cell that names others is refused.
+
     ``about`` comes from ``describe``; ``about["lossless"]`` demands bit-exact decoding. ``train_fingerprints`` and
     ``trained_on`` are the per-image fingerprints and data-set names of the training data (see ``refuse_leaks``).
     With ``keep_images`` originals and decoded pictures are kept for the report, unless the set is private.
@@ -78,26 +82,38 @@ def measure(
     if not len(images):
         raise HarnessError(f"{images.title} has no images to measure.")
     refuse_leaks(images, train_fingerprints, trained_on)
+    cell = replace(cell, pictures=cell.pictures or images.fingerprint)
     started, clock = now(), time.perf_counter()
     if cell.rate == "file":
         first = images.images[0]
         _round_trip(codec, first.read(), first.name, cell.device)  # warm-up: caches, kernels, imports
-    rows, usage = [], _Usage(codec)
+    rows, usage, digests = [], _Usage(codec), []
     for image in _progress(images, cell.label, bar):
-        original = image.read()
+        data = image.data()
+        digests.append((hashlib.sha256(data).hexdigest(), image.name))
+        original = image.decode(data)
         measured = measure_image if cell.rate == "file" else partial(measure_rated, rate=cell.rate)
         row, decoded = measured(codec, original, image.name, cell.device, bool(about.get("lossless")))
         usage.add(original, image.name)
         rows.append(row)
         if keep_images and not images.private:
             _keep(store.picture(cell, image.name), decoded)
-            _keep(store.original(cell.dataset, image.name), original)
+            _keep(store.original(cell.dataset, image.name, cell.pictures), original)
+    _expect(cell, images, digests)
     frame = pd.DataFrame(rows)
     frame = frame[[c for c in frame if frame[c].notna().all()]]  # a metric that some image is too small for
     facts = {**about, "time_note": meter.time_note(cell.device), "memory_note": meter.memory_note(cell.device)}
     facts |= {"codebook_sizes": usage.sizes} if usage.sizes else {}
     record = {**provenance, "started": started, "wall_s": round(time.perf_counter() - clock, 3)}
     return store.write(cell, frame, facts, record, usage.frame())
+
+
+def _expect(cell: Cell, images: ImageSet, digests: Sequence[tuple[str, str]]) -> None:
+    """Refuse digests and names, as they were read for measuring, of other pictures than the cell's."""
+    from benchmarks.datasets.base import fingerprint_of
+
+    if fingerprint_of(digests) != cell.pictures:
+        raise HarnessError(f"the pictures of {images.title} changed while they were measured: run it again.")
 
 
 def lacks_pictures(cell: Cell, images: ImageSet, store: Store) -> bool:
@@ -111,7 +127,7 @@ def keep_pictures(cell: Cell, codec: Codec, images: ImageSet, store: Store) -> N
         original = image.read()
         decoded = codec.decompress(codec.compress(original))
         _keep(store.picture(cell, image.name), decoded)
-        _keep(store.original(cell.dataset, image.name), original)
+        _keep(store.original(cell.dataset, image.name, cell.pictures), original)
 
 
 def measure_image(
@@ -165,7 +181,7 @@ def describe(method: Method, images: ImageSet, legend: str = "", note: str = "")
         "data_fingerprint": images.fingerprint,
         "data_note": images.note,
         "private": images.private,
-        "broken": list(images.broken),
+        "left_out": list(images.left_out),
         "method_note": " ".join(filter(None, (method.note, note))),
         "paper": method.paper,
         "lossless": method.lossless,

@@ -55,8 +55,10 @@ def settings(method: Method) -> tuple[Sequence[Point], tuple[int, int]]:
     if isinstance(limit, Range):
         kind, span = limit.whole, (limit.low, limit.high)
     else:
-        kind, span = _whole(method), (low, high)
+        kind, span = _whole(method), method.trained_range or (low, high)
     tried = list(range(math.ceil(span[0]), math.floor(span[1]) + 1)) if kind else _grid(*span)
+    if not tried:
+        raise TesseraError(f"{method.name} has no setting of {method.curve} between {span[0]} and {span[1]}.")
     return tried, (_nearest(tried, low), _nearest(tried, high))
 
 

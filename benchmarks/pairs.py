@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.bd import LEVEL, SEED, WHO, BDResult, bd_rate, bd_rates, clean, direction, in_own_unit, lacking
-from benchmarks.curves import Curve, of_mean
+from benchmarks.bd import LEVEL, SEED, WHO, BDError, BDResult, bd_rate, bd_rates, clean, direction, in_own_unit, lacking
+from benchmarks.curves import Curve, of_mean, pictures_differ
 
 Floats = NDArray[np.float64]
 METHOD = "pchip"
@@ -50,7 +50,10 @@ def all_pairs(
     """The comparison of every ordered pair (anchor label, test label) of curves of one data set; labels must differ.
 
     Curves without the metric take no part. Intervals exist for measured curves of the same images; 0 resamples: none.
+    Raises BDError for curves measured on different pictures.
     """
+    if different := pictures_differ(curves):
+        raise BDError(different)
     native = [r for c in curves if metric in c.points and len((r := _ready(c, metric, resamples)).rate)]
     # Published MS-SSIM in dB is that of the mean MS-SSIM: beside it, measured curves are taken so, too.
     mixture = metric == "ms_ssim_db" and len({r.curve.source for r in native}) > 1
@@ -154,7 +157,8 @@ def _intervals(jobs: Sequence[tuple[_Ready, _Ready]]) -> list[tuple[float, float
     found: list[tuple[float, float] | None] = [None] * len(jobs)
     shapes: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for i, (a, t) in enumerate(jobs):
-        if a.rates is not None and t.rates is not None and a.names == t.names and min(len(a.rate), len(t.rate)) >= 3:
+        same = a.names == t.names and a.curve.pictures == t.curve.pictures
+        if a.rates is not None and t.rates is not None and same and min(len(a.rate), len(t.rate)) >= 3:
             shapes[*a.rates.shape, *t.rates.shape].append(i)
     for rows in shapes.values():
         for chunk in (rows[k : k + AT_ONCE] for k in range(0, len(rows), AT_ONCE)):

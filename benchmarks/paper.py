@@ -138,7 +138,9 @@ def draw(figure: Figure) -> Canvas:
 def _draw_lines(axes: Axes, figure: Figure) -> None:
     for series in figure.series:
         style = _line_style(series)
-        axes.plot(series.x, series.y, label=series.legend, **style | ({"linestyle": ""} if _dots(figure) else {}))
+        if figure.kind == "scatter":  # a dot for every point
+            style |= {"linestyle": "", "markevery": None}
+        axes.plot(series.x, series.y, label=series.legend, **style)
     axes.set_ylabel(figure.y.text)
     for name, axis in (("x", figure.x), ("y", figure.y)):
         if axis.log:
@@ -151,10 +153,6 @@ def _draw_lines(axes: Axes, figure: Figure) -> None:
         handles=[handles[i] for i in figure.order], loc="upper left", bbox_to_anchor=(1.01, 1.02),
         ncols=1 + (count - 1) // 24, handlelength=3.4, labelspacing=0.45,
     )  # fmt: skip
-
-
-def _dots(figure: Figure) -> bool:
-    return figure.kind == "scatter"
 
 
 def _line_style(series: Series) -> dict[str, Any]:

@@ -13,11 +13,14 @@ Cells that exist are not computed again. Named configs: smoke, paper.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks import curves, paper
-from benchmarks.figures import rd_figure, slug
+from benchmarks.curves import Curve
+from benchmarks.figures import rd_figure
+from benchmarks.names import label_name, set_name, stem_of
 from benchmarks.store import Store
 from benchmarks.tables import rd_table, to_markdown
 from experiments.evaluate import evaluate, evaluation_config, say
@@ -41,11 +44,12 @@ def rd_curve(config: dict[str, Any], sacred_run: Any) -> int:
         wanted = {result.key for result in outcome.cells}
         store = Store(config["results"])
         names = sequence(config["methods"]) or [config["method"]]
-        found = curves.measured(store, outcome.cells[0].cell.dataset, names, config["limit"])
+        first = outcome.cells[0].cell
+        found = curves.measured(store, first.dataset, names, first.limit, outcome.pictures)
         mine = {_without_rate(curve.label) for curve in found if wanted & set(curve.cells)}
         drawn = [curve for curve in found if _without_rate(curve.label) in mine]  # files beside ideal rates
         print(to_markdown(rd_table(drawn), f"Measured on {drawn[0].title}"))
-        stem = slug(f"{drawn[0].title} {' '.join(names)}")[:80]
+        stem = _stem(drawn)
         labels = [*PUBLISHED, *(IREC if any(name.startswith("irec") for name in names) else ())]
         cited = [curve for curve in curves.published(drawn[0].dataset) if curve.label in labels]
         for metric in METRICS:
@@ -54,6 +58,13 @@ def rd_curve(config: dict[str, Any], sacred_run: Any) -> int:
                 print(path)
     say(outcome)
     return outcome.code
+
+
+def _stem(drawn: Sequence[Curve]) -> str:
+    """What names the figures: the images and every curve, whatever its rates."""
+    where = set_name(drawn[0].dataset, drawn[0].title, drawn[0].pictures)
+    named = dict.fromkeys(label_name(_without_rate(curve.label)) for curve in drawn)
+    return stem_of(f"{where}_{'+'.join(named)}")
 
 
 def _without_rate(label: str) -> str:

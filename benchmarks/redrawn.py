@@ -17,6 +17,7 @@ import pandas as pd
 from benchmarks import bd_table, report, tables
 from benchmarks.bd import LEAST
 from benchmarks.metrics import METRICS
+from benchmarks.names import set_name
 from benchmarks.reproduced import table_files
 from benchmarks.store import Store, read_csv
 
@@ -61,10 +62,11 @@ def _beside(results: Path, store: Store) -> Iterator[tuple[str, str, pd.DataFram
         yield "lossless_rates", RATES, tables.lossless_rates(store)
     stems = {path.stem for path in (results / "tables").glob("bd_*_vs_*.csv")}
     for dataset, limit in sorted({(r.cell.dataset, r.cell.limit) for r in store.cells()}, key=str) if stems else ():
-        found, title, subset = bd_table.one_set(store, dataset, limit)
+        found, title, _ = bd_table.one_set(store, dataset, limit)
+        name = set_name(dataset, title, next((c.pictures for c in found if c.source == "measured"), ""))
         for curve, metric, method in itertools.product(found, METRICS, LEAST):
-            stem = bd_table.file_stem(dataset, title, subset, metric, curve.label, method)
-            if stem in stems:
+            base = bd_table.file_stem(name, metric, curve.label, method)
+            for stem in sorted(s for s in stems if s == base or s.startswith(f"{base}_of_")):
                 rows = set(read_csv(results / "tables" / f"{stem}.csv")["curve"])
                 options = {"anchor": curve.label, "dataset": dataset, "metric": metric, "method": method}
                 options |= {"limit": str(limit or ""), "results": str(store.root)}

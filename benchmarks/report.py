@@ -24,6 +24,7 @@ from benchmarks.bd import BDResult
 from benchmarks.curves import Curve
 from benchmarks.drawing import processors, render_all
 from benchmarks.metrics import METRICS
+from benchmarks.names import set_name
 from benchmarks.pairs import METHOD, RESAMPLES, all_pairs
 from benchmarks.store import CellResult, Store
 from core.codec import TesseraError
@@ -105,7 +106,7 @@ def group_curves(cells: Sequence[CellResult], leading: Sequence[str] = PUBLISHED
         note = SUBSET_NOTE if subset and rd.published(dataset) else ""
         every = _distinct((*mine, *beside))
         bd = {m: _pairs(every, m) for m in drawn_metrics()}
-        name = figures.slug(title if subset else dataset)
+        name = set_name(dataset, title, mine[0].pictures)
         groups.append(web.Group(name, title, every, subset, note, bd))
     return sorted(groups, key=lambda g: (g.subset, -len(g.curves), g.name, g.title))
 

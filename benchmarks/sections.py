@@ -17,7 +17,9 @@ from typing import Any
 from urllib.parse import quote
 
 from benchmarks.codebook import read_usages, usage_figures, usage_table
-from benchmarks.figures import as_data, plain, slug
+from benchmarks.curves import titles
+from benchmarks.figures import as_data, plain
+from benchmarks.names import slug
 from benchmarks.store import CellResult
 
 log = logging.getLogger("tessera.report")
@@ -35,9 +37,11 @@ AGAIN = "run the command that writes it again"
 def usage_sections(cells: Iterable[CellResult]) -> list[dict[str, Any]]:
     """Use of codebooks by image set: the table of all cells with codes, and figures of what each checkpoint codes."""
     groups: dict[str, list[CellResult]] = defaultdict(list)
-    for result in sorted(cells, key=lambda r: (r.label, r.cell.seed, float(r.means.get("bpp", 0.0)), r.key)):
+    listed = list(cells)
+    known = titles(listed)
+    for result in sorted(listed, key=lambda r: (r.label, r.cell.seed, float(r.means.get("bpp", 0.0)), r.key)):
         if result.about.get("codebook_sizes"):
-            groups[str(result.about.get("title", result.cell.dataset))].append(result)
+            groups[known[result.key]].append(result)
     found = []
     for title, group in sorted(groups.items()):
         counted = read_usages(group)
@@ -53,15 +57,16 @@ def usage_sections(cells: Iterable[CellResult]) -> list[dict[str, Any]]:
     return found
 
 
-def stored(root: Path, folder: Path, own: Collection[str]) -> dict[str, Any]:
-    """What commands left in ``root``/figures and ``root``/tables, by section, without files of the names in ``own``.
+def stored(root: Path, folder: Path, own: Collection[str], parts: tuple[str, ...] = ()) -> dict[str, Any]:
+    """What commands left in ``root``/figures and ``root``/tables, by section, without files of the names in ``own``
+    and those that begin as ``parts`` do.
 
     Links are relative to ``folder``, the page's own. A file that cannot be read is passed over with a warning.
     """
     found: dict[str, dict[str, list[Any]]] = {
         name: {"figures": [], "pictures": [], "tables": []} for name in (*SECTIONS, REST)
     }
-    names = sorted(p for p in (root / "figures").glob("*") if p.stem not in own)
+    names = sorted(p for p in (root / "figures").glob("*") if p.stem not in own and not p.stem.startswith(parts))
     drawn = {p.stem for p in names if p.suffix == ".json"}
     for path in names:
         if path.suffix == ".json" and (figure := read_json(path)) is not None and "series" in figure:
@@ -70,7 +75,7 @@ def stored(root: Path, folder: Path, own: Collection[str]) -> dict[str, Any]:
             link = quote(Path(os.path.relpath(path, folder)).as_posix())
             found[_section(path.stem)]["pictures"].append({"name": path.stem, "url": link})
     for path in sorted((root / "tables").glob("*.csv")):
-        if path.stem not in own and not path.stem.startswith("bd_") and (table := _table(path)) is not None:
+        if path.stem not in own and not path.stem.startswith(("bd_", *parts)) and (table := _table(path)) is not None:
             found[_section(path.stem)]["tables"].append(table)
     return found
 

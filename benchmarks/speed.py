@@ -31,12 +31,12 @@ import pandas as pd
 from benchmarks import meter
 from benchmarks.datasets import open_dataset
 from benchmarks.tables import to_markdown
-from core import checkpoint, entropy
+from core import checkpoint, devices, entropy
 from core.codec import Image, Method
 from core.images import open_image, save_image
-from core.registry import discover, make_method
+from core.registry import discover
 from experiments import quantizer_speed, records, search_speed
-from experiments.wiring import changed, default_params, experiment, guarded, run_named, sequence
+from experiments.wiring import changed, configured, default_params, experiment, guarded, run_named, sequence
 
 NAMED = {"smoke": {"method": "qres3m_vr", "weights": "fresh", "height": 64, "width": 64, "repeats": 1}}
 CODING = ("encode", "encode_uniform", "finish", "decode", "decode_uniform")
@@ -214,13 +214,14 @@ def speed(config: dict[str, Any], sacred_run: Any) -> int:
 
     discover()
     torch.set_num_threads(config["threads"])
+    config = {**config, "device": devices.available(config["device"])}
     several = sequence(config["methods"])
     params = {} if several else changed(config["params"], config["method"])
     table, image, rows = records.Table(config["device"], str(sacred_run._id or "")), picture(config), []
     limits = ceilings(config["device"])
     best = max((value for name, value in limits.items() if "GFLOP" in name), default=float("nan"))
     for name in several or [config["method"]]:
-        method = make_method(str(name), params)
+        method = configured({**config, "method": str(name), "params": {**default_params(str(name)), **params}})
         model = method.model() if config["weights"] == "fresh" else None
         if config["weights"] != "fresh" and (weights := checkpoint.find(method, config["weights"])):
             model = checkpoint.load(method, weights)

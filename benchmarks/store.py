@@ -17,7 +17,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -28,6 +28,7 @@ import pandas as pd
 
 from benchmarks import atomic
 from benchmarks.cells import Cell, StoreError, variant_label
+from benchmarks.options import check_text
 from core.codec import TesseraError
 
 __all__ = ["Cell", "CellResult", "Failure", "Store", "StoreError", "file_name", "now", "read_csv", "variant_label"]
@@ -51,6 +52,11 @@ class CellResult:
     def label(self) -> str:
         """Method name with the parameters that differ from the defaults recorded in the cell."""
         return variant_label(self.cell.method, self.cell.variant, self.about.get("defaults", {}))
+
+    @property
+    def pictures(self) -> str:
+        """The fingerprint of the images measured; '' where it is not known."""
+        return self.cell.pictures or str(self.about.get("data_fingerprint", ""))
 
     @property
     def images(self) -> pd.DataFrame:
@@ -96,16 +102,28 @@ class Store:
         self.root = Path(root)
 
     def path(self, cell: Cell | str) -> Path:
-        """Where a cell lives, for the writer, the reader and the skipper alike."""
-        return self.root / "cells" / (cell if isinstance(cell, str) else cell.key)
+        """Where a cell lives, for the writer, the reader and the skipper alike.
+
+        A cell that was stored before keys had the pictures stays in its folder, if its record says that they are these.
+        """
+        if isinstance(cell, str):
+            return self.root / "cells" / cell
+        own, older = (self.root / "cells" / key for key in (cell.key, cell.question))
+        return older if own != older and not own.is_dir() and _recorded(older) == cell.pictures else own
+
+    def others(self, cells: Iterable[Cell]) -> list[CellResult]:
+        """What is stored for the same questions as these cells, of other pictures."""
+        asked = {cell.question: cell.pictures for cell in cells}
+        return [r for r in self.cells() if asked.get(r.cell.question, r.pictures) != r.pictures]
 
     def picture(self, cell: Cell | str, image: str) -> Path:
         """Where the decoded picture of an image lives (lossless WebP, only where pictures were kept)."""
         return self.root / "images" / self.path(cell).name / f"{file_name(image)}.webp"
 
-    def original(self, dataset: str, image: str) -> Path:
-        """Where the original beside a decoded picture lives."""
-        return self.root / "images" / "original" / file_name(dataset) / f"{file_name(image)}.webp"
+    def original(self, dataset: str, image: str, pictures: str = "") -> Path:
+        """Where the original beside a decoded picture lives; without ``pictures``, where older versions put it."""
+        name = file_name(dataset) + (f"-{pictures[:8]}" if pictures else "")
+        return self.root / "images" / "original" / name / f"{file_name(image)}.webp"
 
     def has(self, cell: Cell | str) -> bool:
         """Whether the cell is done."""
@@ -211,6 +229,14 @@ def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
+def _recorded(folder: Path) -> str:
+    """The fingerprint of the pictures that a stored cell has beside its key; '' for none."""
+    try:
+        return str(json.loads((folder / "cell.json").read_text(encoding="utf-8"))["about"]["data_fingerprint"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return ""
+
+
 def _matches(value: Any, wanted: Any) -> bool:
     return value in wanted if isinstance(wanted, (list, tuple, set, frozenset)) else bool(value == wanted)
 
@@ -263,6 +289,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     store = Store(options.results)
     try:
+        check_text("results", options.results, "results")
         if options.command == "sync":
             print(f"{store.sync(options.url)} cells new or changed")
         else:
@@ -280,4 +307,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from benchmarks.arguments import piped
+
+    sys.exit(piped(main))

@@ -17,7 +17,8 @@ from typing import Any
 
 from benchmarks import gallery
 from benchmarks.curves import PUBLISHED
-from benchmarks.figures import Axis, Figure, Series, slug
+from benchmarks.figures import Axis, Figure, Series
+from benchmarks.names import slug
 from benchmarks.sections import AGAIN, read_json
 from core.images import open_image
 

@@ -16,7 +16,7 @@ import pandas as pd
 
 from benchmarks import atomic
 from benchmarks.bd import BDResult, Method, bd_rate
-from benchmarks.curves import PUBLISHED, Curve, published_lossless
+from benchmarks.curves import PUBLISHED, Curve, published_lossless, titles
 from benchmarks.store import CellResult, Store, StoreError
 
 RD_COLUMNS = ("bpp", "psnr", "ms_ssim", "ms_ssim_db", "mse", "bpd", "encode_s", "decode_s", "peak_memory_mb")
@@ -105,11 +105,12 @@ def lossless_table(
     published ones (``folder=None``: none) in columns of their own, 'kodak, published', with what each of them counts.
     """
     cells = [r for r in store.cells() if r.about.get("lossless") and (datasets is None or r.cell.dataset in datasets)]
+    known = titles(cells)
     cells.sort(key=lambda r: (r.cell.dataset, bool(r.about.get("subset")), r.count, str(r.provenance.get("started"))))
     rows: dict[str, dict[str, Any]] = {}
     columns: list[str] = []
     for result in cells:
-        column = f"{result.about.get('title', result.cell.dataset)} ({result.count} images)"
+        column = f"{known[result.key]} ({result.count} images)"
         columns.append(column)
         rows.setdefault(_lossless_label(result), {})[column] = result.means.get("bpd", math.nan)
     notes = {_lossless_label(r): _rate_note(r.cell.rate) for r in cells}
@@ -139,11 +140,12 @@ def lossless_rates(store: Store) -> pd.DataFrame:
     Bits per dimension; 'over ideal' is what the file has above the ideal, in per cent.
     """
     rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for result in store.cells():
-        if result.about.get("lossless"):
-            label = _lossless_label(replace(result, cell=replace(result.cell, rate="file")))
-            images = f"{result.about.get('title', result.cell.dataset)} ({result.count} images)"
-            rows.setdefault((label, images), {})[result.cell.rate] = result.means.get("bpd", math.nan)
+    cells = [result for result in store.cells() if result.about.get("lossless")]
+    known = titles(cells)
+    for result in cells:
+        label = _lossless_label(replace(result, cell=replace(result.cell, rate="file")))
+        images = f"{known[result.key]} ({result.count} images)"
+        rows.setdefault((label, images), {})[result.cell.rate] = result.means.get("bpd", math.nan)
     several = {key: row for key, row in sorted(rows.items()) if len(row) > 1}
     records = [{"method": label, "images": images, **row} for (label, images), row in several.items()]
     frame = pd.DataFrame(records, columns=["method", "images", "file", *RATE_NOTES])

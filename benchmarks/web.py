@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 SCRIPTS = ("base.js", "chart.js", "bd.js", "panel.js", "images.js", "page.js")  # in the order they run
 IMAGES = 60  # images of a data set that the page shows one by one
+DOTS = 100  # images of a curve in the page's figure of all images: a browser draws each as an element
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def page_data(
     """
     kept = pictures(store)
     usage = usage_sections(cells)
-    usage_names = [each["name"] for one in usage for each in (*one["figures"], one["table"])]
+    parts = tuple(f"{one['table']['name']}{end}" for one in usage for end in "_-")  # of some methods alone
     columns = {"bpp": "bits per pixel"} | {m: metric_axis(m).text for m in metrics}
     return {
         "groups": [_group(g, metrics, store, kept, folder) for g in groups],
@@ -86,7 +87,7 @@ def page_data(
         "hidden": [f"published:{label}" for label in hidden],
         "stats": _stats(groups, cells),
         "usage": usage,
-        "stored": stored(store.root, folder, {*own, *usage_names}),
+        "stored": stored(store.root, folder, {*own, *(one["table"]["name"] for one in usage)}, parts),
     }
 
 
@@ -162,7 +163,7 @@ def _group(group: Group, metrics: Sequence[str], store: Store, kept: frozenset[P
         "figures": {m: _figure(rd_figure(group.curves, m, name=group.name)) for m in metrics},
         "bd": {m: _pairs(pairs) for m, pairs in group.bd.items()},
         "series": _measured(group.curves),
-        "scatter": {m: as_data(images_figure(group.curves, m, group.name)) for m in metrics},
+        "scatter": {m: as_data(images_figure(group.curves, m, group.name, most=DOTS)) for m in metrics},
         "images": _images(group.curves, metrics, store, kept, folder),
     }
 
@@ -221,9 +222,13 @@ def _images(
             numbers[key] = _columns(rows, names, ("bpp", *metrics))
             if store.picture(key, "any").parent in folders:
                 links[key] = {n: _link(p, folder) for n in names if (p := store.picture(key, n)) in kept}
-    for dataset in dict.fromkeys(c.dataset for c in measured):
-        originals = {n: _link(p, folder) for n in names if (p := store.original(dataset, n)) in kept}
-        links["original"] = originals
+    for dataset, shown in dict.fromkeys((c.dataset, c.pictures) for c in measured):
+        own, older = (
+            {n: _link(p, folder) for n in names if (p := store.original(dataset, n, which)) in kept}
+            for which in (shown, "")
+        )
+        if own or links:  # older ones belong to the decoded pictures that were kept beside them
+            links["original"] = own or older
     return {
         "names": names,
         "total": len(every),

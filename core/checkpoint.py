@@ -5,7 +5,8 @@
     auto      official ones when they are cached or can be fetched, else ours if we ship them
     official  the authors' files, from the manifest: fetched, their SHA-256 verified (or recorded on first use)
     ours      the small ones in checkpoints/
-    PATH      a run folder, a .safetensors file with its meta.json, or an official .pt / .pth file
+    PATH      a run folder, a .safetensors file with its meta.json, an official .pt / .pth file, or a folder of such
+              (see core.given)
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,10 +25,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from core import fingerprints
-from core.codec import Method, MissingWeights, TesseraError
+from core import fingerprints, given
+from core.codec import Method, MissingWeights, Point
 from core.download import DownloadError, Unreachable, fetch
+from core.finite import check_weights
+from core.given import CheckpointError as CheckpointError
+from core.given import Weights as Weights
+from core.given import listed, read_json, sha256
 
+PLACES = ("auto", "official", "ours")
 SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"
 State = Mapping[str, Tensor]
 _unreachable: dict[str, Unreachable] = {}  # hosts that gave no connection to this process: waited for once
@@ -48,20 +53,6 @@ def offline() -> Iterator[None]:
         yield
     finally:
         _offline = before
-
-
-class CheckpointError(TesseraError):
-    """Weights that are there but cannot be used: damaged, of another model, or not what the manifest says."""
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Where weights are and what is known of them. ``id`` names them in cells; ``origin`` is official, ours or path."""
-
-    path: Path
-    id: str
-    origin: str
-    meta: Mapping[str, Any] = field(default_factory=dict)
 
 
 def save(folder: Path, model: nn.Module, meta: Mapping[str, Any], half: bool = False) -> Weights:
@@ -92,13 +83,14 @@ def save(folder: Path, model: nn.Module, meta: Mapping[str, Any], half: bool = F
 def find(method: Method, weights: str = "auto", any_point: bool = False) -> Weights | None:
     """The weights of a method at its point; None for a method that needs none. Raises ``MissingWeights``.
 
-    ``any_point`` takes a PATH also when it was trained for another point: a start for training.
+    ``any_point`` takes a PATH also when it was trained as something else: a start for training.
     """
     if not method.trains_on:
         return None
-    if weights not in ("auto", "official", "ours"):
-        found = _from_path(Path(weights))
-        return found if any_point else _of_point(found, method)
+    if not any_point:
+        method.check_point()
+    if weights not in PLACES:
+        return given.find(Path(weights), method, manifest(), any_point)
     reason, kind = "", MissingWeights
     if weights in ("auto", "official"):
         try:
@@ -106,22 +98,32 @@ def find(method: Method, weights: str = "auto", any_point: bool = False) -> Weig
         except (MissingWeights, DownloadError) as error:
             reason, kind = str(error).rstrip("."), NotFetched if isinstance(error, NotFetched) else MissingWeights
     entry = None if weights == "official" else _entry(method, "ours")
+    where, other = f"{method.name} at {method.curve}={method.point}" if method.curve else method.name, ""
     if entry is not None:
-        return _from_path(SHIPPED / entry["path"], origin="ours")
-    where = f"{method.name} at {method.curve}={method.point}" if method.curve else method.name
+        found = given.opened(_shipped(entry), (), origin="ours")
+        if not (differences := given.differences(method, found.meta)):
+            return found
+        other = ", ".join(f"{name}={trained}, not {asked}" for name, (trained, asked) in differences.items())
     family = type(method).__module__.partition(".")[0]
     point = f" params.{method.curve}={method.point}" if method.curve else ""
     raise kind(
-        f"there are no weights for {where}: none are shipped"
+        f"there are no weights for {where}: "
+        + (f"those shipped have {other}" if other else "none are shipped")
         + (f"; official ones: {reason}" if reason else "")
         + f". Give weights=PATH, or train: python -m {family} train with method={method.name}{point}"
     )
 
 
+def points(method: Method, weights: str) -> tuple[Point, ...]:
+    """The points that weights given by path are for; () when they serve all or do not say, and for names of places."""
+    return () if weights in PLACES else given.points(Path(weights), method, manifest())
+
+
 def load(method: Method, weights: Weights) -> nn.Module:
-    """The method's model with these weights, in eval mode; every name and shape must match."""
+    """The method's model with these weights, in eval mode; every name and shape must match, every number be usable."""
     model: nn.Module = method.model()
     state = method.read_state(read(weights.path))
+    check_weights(state, weights.path)
     try:
         model.load_state_dict(
             {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
@@ -165,6 +167,18 @@ def seen(weights: Weights) -> frozenset[str]:
     return fingerprints.read(weights.meta.get("data", {}), weights.path.parent)
 
 
+def inherited(data: Mapping[str, Any], start: Weights | None) -> dict[str, Any]:
+    """What ``meta.json`` says of training data, with what the weights it began with had seen already."""
+    if start is None:
+        return dict(data)
+    before = seen(start)
+    own = list(data.get("fingerprints", ()))
+    if before:
+        own = sorted({*before, *(d for d in own if d[: 2 * fingerprints.BYTES] not in before)})
+    names = [*data.get("names", ()), *start.meta.get("data", {}).get("names", ())]
+    return {**data, "names": list(dict.fromkeys(names)), "fingerprints": own}
+
+
 def manifest() -> list[dict[str, Any]]:
     """The entries of checkpoints/manifest.json."""
     path = SHIPPED / "manifest.json"
@@ -174,12 +188,6 @@ def manifest() -> list[dict[str, Any]]:
 def cache_dir() -> Path:
     """Where fetched weights are kept: TESSERA_CACHE, else ~/.cache/tessera."""
     return Path(os.environ.get("TESSERA_CACHE") or Path.home() / ".cache" / "tessera")
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _halved(value: Tensor) -> Tensor:
@@ -192,15 +200,15 @@ def _entry(method: Method, origin: str) -> dict[str, Any] | None:
     for entry in manifest():
         same = entry["method"] == method.name and entry["origin"] == origin
         wanted = entry.get("params", {})
-        same = same and all(_listed(method.variant.get(name)) == value for name, value in wanted.items())
+        same = same and all(listed(method.variant.get(name)) == value for name, value in wanted.items())
         if same and entry.get("point") in (None, method.point):
             return entry
     return None
 
 
-def _listed(value: Any) -> Any:
-    """Tuples as JSON has them."""
-    return list(value) if isinstance(value, tuple) else value
+def _shipped(entry: Mapping[str, Any]) -> Path:
+    path: Path = SHIPPED / entry["path"]
+    return path / given.OWN if path.is_dir() else path
 
 
 def _official(method: Method) -> Weights:
@@ -208,16 +216,21 @@ def _official(method: Method) -> Weights:
     if entry is None:
         raise MissingWeights(f"none are published for this point (there are: {_points(method)})")
     path = cache_dir() / "weights" / f"{entry['id']}{Path(entry['url']).suffix}"
-    if not path.exists():
-        _fetch(entry["url"], path, entry.get("sha256") or _locked(entry["id"]))
+    published, fetched = entry.get("sha256"), not path.exists()
+    if fetched:
+        _fetch(entry["url"], path, published or _locked(entry["id"]))
         print(f"{entry['id']}: {entry['licence']}")
     found = sha256(path)
-    expected = entry.get("sha256") or _lock(entry["id"], found)
+    if fetched and not published:
+        _lock(entry["id"], found)
+    expected = published or _locked(entry["id"]) or ""
     if not found.startswith(expected):
         raise CheckpointError(
             f"{path} is not the published file (SHA-256 {found[:12]}, expected {expected[:12]}): delete it."
         )
-    return Weights(_converted(path, found), f"{entry['id']}-{found[:8]}", "official", {**entry, "sha256": found})
+    meta = {**entry, "sha256": found}
+    place, name = _converted(path, found), f"{entry['id']}-{found[:8]}"
+    return Weights(place, name, "official", meta, verified=bool(published))
 
 
 def _converted(path: Path, digest: str) -> Path:
@@ -254,49 +267,14 @@ def _lock_file() -> Path:
 
 def _locked(name: str) -> str | None:
     path = _lock_file()
-    return _read_json(path).get(name) if path.exists() else None
+    return read_json(path).get(name) if path.exists() else None
 
 
-def _lock(name: str, digest: str) -> str:
-    """The SHA-256 recorded for a file whose authors publish none; records this one on first use."""
-    known = _locked(name)
-    if known is None:
+def _lock(name: str, digest: str) -> None:
+    """Record the SHA-256 of what was fetched, where its authors publish none: another file is refused from then on."""
+    if _locked(name) is None:
         path = _lock_file()
-        entries = _read_json(path) if path.exists() else {}
+        entries = read_json(path) if path.exists() else {}
         part = path.with_suffix(".part")
         part.write_text(json.dumps({**entries, name: digest}, indent=1, sort_keys=True) + "\n")
         part.replace(path)
-    return known or digest
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        entries = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}): restore it or delete it.") from None
-    if not isinstance(entries, dict):
-        raise CheckpointError(f"{path} holds no names and values: restore it or delete it.")
-    return entries
-
-
-def _of_point(weights: Weights, method: Method) -> Weights:
-    """The weights, unless they say that they were trained for another point of the curve."""
-    trained = weights.meta.get("point")
-    if trained is not None and trained != method.point:
-        raise MissingWeights(
-            f"{weights.path} was trained for {method.curve}={trained}, not {method.point}: ask for points={trained}"
-        )
-    return weights
-
-
-def _from_path(path: Path, origin: str = "path") -> Weights:
-    if path.is_dir():
-        path = path / "weights.safetensors"
-    if not path.exists():
-        raise MissingWeights(f"no weights at {path}: give a run folder, a .safetensors or a .pt file.")
-    meta_path = path.with_name("meta.json")
-    meta = _read_json(meta_path) if path.suffix == ".safetensors" and meta_path.exists() else {}
-    found = sha256(path)
-    if meta and meta.get("sha256") != found:
-        raise CheckpointError(f"{path} is not what its meta.json describes (SHA-256 differs): fetch or train it again.")
-    return Weights(path, meta.get("id") or f"{path.stem}-{found[:8]}", origin, meta)

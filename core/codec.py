@@ -85,6 +85,10 @@ class Method:
     trains_on: ClassVar[tuple[str, ...]] = ()
     lossless: ClassVar[bool] = False
     variable_rate: ClassVar[bool] = False  # one set of weights serves every point
+    takes: ClassVar[tuple[str, ...]] = ()  # other methods whose weights ``read_state`` turns into this one's
+    unbound: ClassVar[
+        tuple[str, ...]
+    ] = ()  # parameters that any weights serve: how streams are made, how training began
     note: ClassVar[str] = ""  # what the rate counts, versions of binaries; stored in every cell
 
     def model(self) -> Any:
@@ -111,6 +115,21 @@ class Method:
     def point(self) -> Point | None:
         """The setting of the field that moves along the curve."""
         return None if self.curve is None else getattr(self, self.curve)
+
+    @property
+    def trained_range(self) -> tuple[float, float] | None:
+        """The lowest and highest point that weights of a variable-rate method are trained for; None: all its points."""
+        return None
+
+    def check_point(self) -> None:
+        """Raise ``TesseraError`` for a point outside of the trained range."""
+        if self.trained_range is None:
+            return
+        low, high = self.trained_range
+        if isinstance(self.point, str) or self.point is None or not low <= self.point <= high:
+            raise TesseraError(
+                f"{self.curve}={self.point} is outside of what {self.name} is trained for: use {low} to {high}."
+            )
 
     @property
     def variant(self) -> Mapping[str, Any]:

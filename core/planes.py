@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from core.codec import Image
+from core.finite import checked_picture
 from core.images import as_rgb, check_image, crop, pad
 
 
@@ -25,8 +26,11 @@ def to_planes(image: Image, channels: int, stride: int) -> Tensor:
 
 
 def to_image(planes: Tensor, height: int, width: int, channels: int) -> Image:
-    """(B, C, H', W') around [0, 1] -> uint8 (height, width, channels); three colours of a grey image are averaged."""
-    levels = planes.clamp(0, 1).mul(255).flatten(0, 1).permute(1, 2, 0).cpu().numpy()
+    """(B, C, H', W') around [0, 1] -> uint8 (height, width, channels); three colours of a grey image are averaged.
+
+    Raises ``NumbersError`` for what is no picture (see ``core.finite``).
+    """
+    levels = checked_picture(planes).clamp(0, 1).mul(255).flatten(0, 1).permute(1, 2, 0).cpu().numpy()
     if levels.shape[2] > channels:
         levels = levels.mean(axis=2, keepdims=True)
     return crop(np.rint(levels).astype(np.uint8), height, width)

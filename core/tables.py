@@ -15,11 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from core.codec import TesseraError
+
 PRECISION = 24  # bits; the most that the coders take
 MAX_OFFSET = 2**24
 _MAX_TABLE = 2**20  # entries
 
 Ints = NDArray[np.int64]
+
+
+class TableError(TesseraError, ValueError):
+    """Numbers that no table of frequencies can be made of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +133,7 @@ def categorical_table(frequencies: ArrayLike, precision: int = PRECISION) -> Tab
 def _categorical_row(row: NDArray[Any], precision: int) -> Ints:
     total = math.fsum(row.tolist())  # exact, whatever the order of summation
     if not (math.isfinite(total) and total > 0 and row.min() >= 0):
-        raise ValueError("frequencies are finite, not negative and not all zero")
+        raise TableError("frequencies must be finite, not negative and not all zero: check the counts in the weights.")
     exact = row.dtype.kind in "iu" and total <= 2**38
     weights: Ints = row.astype(np.int64) if exact else np.rint(row / total * 2.0**38).astype(np.int64)
     if exact and total == 1 << precision and weights.min() >= 1:

@@ -49,7 +49,10 @@ class TrainConfig:
     steps: int
     batch: int = 8
     lr: float = 2e-4
+    first_batch: int = 0  # of the first steps, whose crops are smaller (``Crops.first``); 0: as the others
+    first_steps: int = 0
     schedule: str = "cosine"  # or "constant", "constant:N": zero from step N on, "drop:N:F": times F every N steps
+    hold: float = 0.0  # share of the steps before the cosine begins to fall
     cycles: int = 1  # of the cosine, each with a quarter of the rate of the one before
     optimizer: str = "adam"  # or "adamax", "lamb"
     warmup: int = 200
@@ -73,10 +76,15 @@ class TrainConfig:
             return self.lr * warm * float(drop[2]) ** min(step // int(drop[1]), DROPS)
         if self.schedule != "cosine":
             raise TesseraError(f"unknown schedule '{self.schedule}': known are constant, constant:N, cosine, drop:N:F.")
-        place = step * self.cycles / max(1, self.steps)
+        held = self.hold * self.steps
+        place = max(0.0, step - held) * self.cycles / max(1.0, self.steps - held)
         cycle = min(int(place), self.cycles - 1)
         wave = 0.5 * (1 + math.cos(math.pi * (place - cycle)))
         return self.lr * 0.25**cycle * warm * (self.final_lr + (1 - self.final_lr) * wave)
+
+    def batch_at(self, step: int) -> int:
+        """The global batch of a step, counted from 0."""
+        return self.first_batch if self.first_batch and step < self.first_steps else self.batch
 
 
 Batch = Callable[[int, range], Tensor]  # (step, the samples of the global batch this rank takes) -> model input
@@ -97,31 +105,39 @@ class Crops:
     """Random crops of uint8 images (H, W, 3), flipped and turned, as floats in [0, 1]: (share, 3, size, size).
 
     Sample k of step t depends on (seed, t, k) alone, so neither resuming nor the number of ranks changes the data.
-    Images are drawn in proportion to their area; those smaller than ``size`` are refused.
+    Images are drawn in proportion to their area; those smaller than ``size`` are refused. With ``first`` = (side,
+    steps), the crops of that many first steps have that side: more pictures a second while there is most to learn.
     """
 
     images: Sequence[Image]
     size: int
     seed: int = 0
+    first: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
-        small = [i for i, image in enumerate(self.images) if min(image.shape[:2]) < self.size]
+        largest = max(self.size, self.first[0])
+        small = [i for i, image in enumerate(self.images) if min(image.shape[:2]) < largest]
         if small or not self.images:
             raise TesseraError(
-                f"{len(small)} of {len(self.images)} training images are smaller than crop={self.size}: "
+                f"{len(small)} of {len(self.images)} training images are smaller than crop={largest}: "
                 "use a smaller crop or larger images."
             )
 
     def __call__(self, step: int, share: range) -> Tensor:
         return torch.from_numpy(np.stack([self.sample(step, k) for k in share])).permute(0, 3, 1, 2) / 255
 
+    def size_at(self, step: int) -> int:
+        """The side of the crops of a step."""
+        return self.first[0] if step < self.first[1] else self.size
+
     def sample(self, step: int, k: int) -> Image:
         """The uint8 crop (size, size, 3) of sample k of a step."""
+        size = self.size_at(step)
         draw = np.random.Generator(np.random.Philox(key=[self.seed, (step << 20) + k]))
         areas = self._cumulative_areas
         image = self.images[int(np.searchsorted(areas, draw.random() * areas[-1], side="right"))]
-        y, x = (int(draw.integers(0, side - self.size + 1)) for side in image.shape[:2])
-        crop = np.rot90(image[y : y + self.size, x : x + self.size], k=int(draw.integers(4)))
+        y, x = (int(draw.integers(0, side - size + 1)) for side in image.shape[:2])
+        crop = np.rot90(image[y : y + size, x : x + size], k=int(draw.integers(4)))
         return np.ascontiguousarray(crop[:, ::-1] if draw.random() < 0.5 else crop)
 
     @cached_property
@@ -241,13 +257,13 @@ def fit(
         run.load(state)
     run.model.train()
     wrapped = DistributedDataParallel(run.model) if torch.distributed.is_initialized() else run.model
-    share = _share(config.batch)
+    shares = {batch: _share(batch) for batch in (config.batch, config.batch_at(0))}
     with _stop_requests() as stop, ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(batches, run.step, share)
+        ahead = reader.submit(batches, run.step, shares[config.batch_at(run.step)])
         recent: list[dict[str, float]] = []
         while run.step < config.steps:
             batch = ahead.result()
-            ahead = reader.submit(batches, run.step + 1, share)
+            ahead = reader.submit(batches, run.step + 1, shares[config.batch_at(run.step + 1)])
             recent.append(run.advance(wrapped, batch))
             if run.step % config.log_every == 0 or run.step == config.steps:
                 _report(log, run, recent)

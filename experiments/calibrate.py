@@ -8,9 +8,8 @@ from typing import Any
 
 from core import checkpoint
 from core.codec import TesseraError
-from core.registry import discover, make_method
 from experiments.train import CountsCodes, training_data
-from experiments.wiring import changed, default_params
+from experiments.wiring import configured, default_params
 
 
 def calibrate_config() -> None:
@@ -28,8 +27,7 @@ def calibrate_config() -> None:
 
 def calibrate(config: Mapping[str, Any], run: Any) -> int:
     """Write the weights with their counts; returns the exit code 0."""
-    discover()
-    method = make_method(config["method"], changed(config["params"], config["method"]))
+    method = configured(config)
     weights = checkpoint.find(method, config["weights"])
     model = None if weights is None else checkpoint.load(method, weights)
     if weights is None or not isinstance(model, CountsCodes):
@@ -37,7 +35,9 @@ def calibrate(config: Mapping[str, Any], run: Any) -> int:
     images, data = training_data(config, getattr(method, "channels", 3))
     model.calibrate(images)
     known = {k: v for k, v in weights.meta.items() if k in ("licence", "source", "url")}
-    meta = {"method": method.name, "params": dict(method.variant), "point": method.point, "data": data, **known}
+    point = None if method.variable_rate else method.point
+    data = checkpoint.inherited(data, weights)
+    meta = {"method": method.name, "params": dict(method.variant), "point": point, "data": data, **known}
     folder = Path(config["folder"] or f"runs/{method.name}-calibrated")
     stored = checkpoint.save(folder, model, {**meta, "weights": weights.id})
     print(f"{stored.id}: {stored.path} ({stored.meta['bytes'] / 1e6:.1f} MB)")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from benchmarks import harness
-from benchmarks.datasets import ImageSet, open_dataset
+from benchmarks.datasets import ImageSet, converted_name, open_dataset, stamps
 from benchmarks.store import Cell, CellResult, Store
-from core import checkpoint
+from core import checkpoint, devices
 from core.checkpoint import Weights
 from core.codec import Codec, Method, TesseraError
 from core.registry import discover, make_method, unknown
@@ -24,13 +26,16 @@ class Outcome:
 
     cells: list[CellResult] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)  # pictures that cannot be measured as they are
     failed: list[str] = field(default_factory=list)
+    images: ImageSet | None = None  # what is measured on
     unfetched: int = 0  # cells whose weights nobody has asked the network for
+    pictures: str = ""  # the fingerprint of the images, as they are now
 
     @property
     def code(self) -> int:
-        """Exit code: 0 when nothing failed, 1 when some cells failed, 2 when there is nothing to show."""
-        return (1 if self.cells else 2) if self.failed else 0 if self.cells else 2
+        """Exit code: 0 when nothing failed, 1 when some cells or pictures did, 2 when there is nothing to show."""
+        return (1 if self.failed or self.left_out else 0) if self.cells else 2
 
 
 def evaluation_config() -> None:
@@ -40,6 +45,8 @@ def evaluation_config() -> None:
     dataset = "sample"  # sample, kodak, clic, cifar10, ..., folder:PATH
     points = None  # settings that move along the curve, e.g. 16,64; default: the method's own
     limit = None  # only the first images
+    alpha = None  # white or black: what is put behind transparent pictures of folder:PATH, which are refused otherwise
+    depth = None  # 8: other depths of pictures of folder:PATH are converted to 8 bits, and refused otherwise
     rate = "file"  # bytes written; or another way to count bits that the method knows, such as ideal
     device = "cpu"  # or cuda
     weights = "auto"  # auto, official, ours, or a path
@@ -61,15 +68,18 @@ class Job:
 
 def plan_jobs(config: Mapping[str, Any], outcome: Outcome) -> tuple[ImageSet, list[Job]]:
     """The images and cells that a config asks for; mistakes raise, reasoned skips and missing weights are noted."""
-    if not isinstance(config["limit"], int | None):
-        raise TesseraError(f"limit={config['limit']} must be a whole number.")
     requests = _requests(config)
-    _check_device(config["device"])
-    images = open_dataset(config["dataset"], config["limit"], config["data_root"])
-    outcome.failed.extend(images.broken)
+    config = {**config, "device": devices.available(config["device"])}
+    name = converted_name(config["dataset"], config.get("alpha"), config.get("depth"))
+    images = open_dataset(name, config["limit"], config["data_root"])
+    outcome.images = images
+    outcome.left_out.extend(images.left_out)
+    outcome.pictures = stamps.fingerprint(images, Path(config["results"]) / "fingerprints")
     jobs: list[Job] = []
     missing: dict[str, list[str]] = {}  # method -> the first sentence, then the other points
-    for method in _methods(requests, sequence(config["points"]), images, outcome):
+    points = sequence(config["points"])
+    points = points and list(dict.fromkeys(points))
+    for method in _methods(requests, points, images, outcome, str(config["weights"])):
         try:
             weights = checkpoint.find(method, config["weights"])
         except TesseraError as error:  # none, or ones that cannot be used
@@ -77,21 +87,31 @@ def plan_jobs(config: Mapping[str, Any], outcome: Outcome) -> tuple[ImageSet, li
             known = missing.setdefault(method.name, [])
             known.append(str(method.point) if known else str(error).rstrip("."))
             continue
-        jobs.append(Job(_cell(method, images, config, weights), method, weights))
+        jobs.append(Job(_cell(method, images, config, weights, outcome.pictures), method, weights))
     for sentence, *others in missing.values():
         outcome.failed.append(sentence + (f"; likewise at {', '.join(others)}." if others else "."))
     return images, jobs
 
 
-def evaluate(config: Mapping[str, Any], sacred_run: str = "") -> Outcome:
-    """Measure what a config asks for. Mistakes of the user raise; a failing cell is recorded and the rest goes on."""
+def evaluate(config: Mapping[str, Any], sacred_run: str = "", announce: bool = True) -> Outcome:
+    """Measure what a config asks for. Mistakes of the user raise; a failing cell is recorded and the rest goes on.
+
+    What is left out is said before, unless the caller did (``announce``).
+    """
     store, outcome = Store(config["results"]), Outcome()
+    config = {**config, "device": devices.available(config["device"])}
     images, jobs = plan_jobs(config, outcome)
+    if announce:
+        say_refused(images)
+    if not all(store.has(job.cell) for job in jobs):
+        outcome.pictures = images.fingerprint  # of the pictures themselves: the identity of what is measured now
+        jobs = [replace(job, cell=replace(job.cell, pictures=outcome.pictures)) for job in jobs]
+        _say_replaced(jobs, images, store)
     started = time.monotonic()
     for number, job in enumerate(jobs, start=1):
         try:
             if store.has(job.cell):
-                outcome.cells.append(store.read(job.cell.key))
+                outcome.cells.append(store.read(job.cell))
                 if config["keep_images"] and harness.lacks_pictures(job.cell, images, store):
                     harness.keep_pictures(job.cell, _codec(job, config), images, store)
                 continue
@@ -106,11 +126,19 @@ def evaluate(config: Mapping[str, Any], sacred_run: str = "") -> Outcome:
 
 
 def say(outcome: Outcome) -> None:
-    """Print skips and failures, after everything else."""
+    """Print skips, pictures left out and failures, after everything else."""
     for sentence in outcome.skipped:
         print(f"skipped: {sentence}")
+    for sentence in outcome.left_out:
+        print(f"left out: {sentence}", file=sys.stderr)
     for sentence in outcome.failed:
         print(f"failed: {sentence}", file=sys.stderr)
+
+
+def say_refused(images: ImageSet) -> None:
+    """Say what is left out of a set, before it is used."""
+    if images.left_out:
+        print(images.refused(), file=sys.stderr, flush=True)
 
 
 def _requests(config: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -124,11 +152,15 @@ def _requests(config: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         raise TesseraError(
             "params.NAME=... and points=... go with method=NAME, not with methods=...: run it by itself."
         )
-    return [(str(name), {}) for name in several]
+    return [(str(name), {}) for name in dict.fromkeys(several)]
 
 
 def _methods(
-    requests: Sequence[tuple[str, dict[str, Any]]], points: list[Any] | None, images: ImageSet, outcome: Outcome
+    requests: Sequence[tuple[str, dict[str, Any]]],
+    points: list[Any] | None,
+    images: ImageSet,
+    outcome: Outcome,
+    weights: str,
 ) -> Iterator[Method]:
     """Every method at every point; builds all of them first, so a typing error stops the run before it starts."""
     built = [(name, make_method(name, params), params) for name, params in requests]
@@ -137,43 +169,51 @@ def _methods(
         if reason:
             outcome.skipped.append(f"{method.name} on {images.title}: {reason}")
             continue
-        yield from (method.at(point) for point in _points(method, params, points))
+        yield from (method.at(point) for point in _points(method, params, points, weights))
 
 
-def _points(method: Method, params: Mapping[str, Any], asked: list[Any] | None) -> Sequence[Any]:
-    """The points to measure: the requested ones, a curve parameter the user set, or the method's own."""
+def _points(method: Method, params: Mapping[str, Any], asked: list[Any] | None, weights: str) -> Sequence[Any]:
+    """The points to measure: the requested ones, a curve parameter the user set, those of weights given by path, or
+    the method's own."""
     if method.curve is None:
+        if asked:
+            raise TesseraError(f"{method.name} has no setting that moves along a curve: leave points=... out.")
         return [None]
     for point in asked or ():
         if any(isinstance(p, (int, float)) for p in method.points) and not isinstance(point, (int, float)):
             raise unknown(f"point of {method.name}", str(point), map(str, method.points))
-    return asked or ([method.point] if method.curve in params else method.points)
+    if asked or method.curve in params:
+        return asked or [method.point]
+    low, high = method.trained_range or (-math.inf, math.inf)
+    inside = [p for p in method.points if isinstance(p, str) or low <= p <= high]
+    return checkpoint.points(method, weights) or inside
 
 
-def _check_device(name: str) -> None:
-    if name == "cpu":
-        return
-    import torch
+def _say_replaced(jobs: Sequence[Job], images: ImageSet, store: Store) -> None:
+    """Say what was measured on other pictures of the data set and is measured again."""
+    older = store.others(job.cell for job in jobs if not store.has(job.cell))
+    if older:
+        names = ", ".join(dict.fromkeys(result.label for result in older))
+        print(
+            f"the pictures of {images.title} are not those of {len(older)} stored cells ({names}): measured again on "
+            "the present ones; the older cells stay apart.",
+            flush=True,
+        )
 
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError):
-        reason = f"device={name} is not available here: use device=cpu, or run on a machine with one."
-        raise TesseraError(reason) from None
 
-
-def _cell(method: Method, images: ImageSet, config: Mapping[str, Any], weights: Weights | None) -> Cell:
+def _cell(method: Method, images: ImageSet, config: Mapping[str, Any], weights: Weights | None, pictures: str) -> Cell:
     return Cell(
         method=method.name,
         variant=method.variant,
         point=method.point,
         dataset=images.name,
         split=images.split,
-        limit=config["limit"],
+        limit=images.limit,
         seed=config["seed"],
         checkpoint=weights.id if weights else "",
         rate=config.get("rate", "file"),
         device=config["device"],
+        pictures=pictures,
     )
 
 
@@ -190,7 +230,7 @@ def _measure(job: Job, images: ImageSet, store: Store, config: Mapping[str, Any]
         _codec(job, config),
         images,
         store,
-        about=harness.describe(method, images, legend=weights.origin if weights else ""),
+        about=harness.describe(method, images, legend=weights.legend if weights else ""),
         provenance=harness.provenance(config["device"], sacred_run),
         train_fingerprints=checkpoint.seen(weights) if weights else (),
         trained_on=data.get("names", ()),

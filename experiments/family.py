@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from benchmarks.arguments import piped
 from benchmarks.store import Store
 from benchmarks.tables import rd_table, to_markdown
 from core.registry import METHODS, discover, unknown
@@ -28,7 +29,7 @@ def evaluate_command(config: dict[str, Any], sacred_run: Any) -> int:
         from benchmarks import curves
 
         keys = {result.key for result in outcome.cells}
-        found = curves.measured(Store(config["results"]), outcome.cells[0].cell.dataset)
+        found = curves.measured(Store(config["results"]), outcome.cells[0].cell.dataset, pictures=outcome.pictures)
         print(to_markdown(rd_table([c for c in found if keys & set(c.cells)]), outcome.cells[0].about["title"]))
     say(outcome)
     return outcome.code
@@ -43,10 +44,8 @@ def main(
     word = sys.argv[1] if len(sys.argv) > 1 else "help"
     mine = sorted(n for n, m in METHODS.items() if m.__module__.partition(".")[0] == family)
     if word in ("help", "-h", "--help"):
-        print(
-            f"usage: python -m {family} {'|'.join(commands)} [print_config] with method={'|'.join(mine)} key=value ..."
-        )
-        raise SystemExit(0)
+        usage = f"python -m {family} {'|'.join(commands)} [print_config] with method={'|'.join(mine)} key=value ..."
+        raise SystemExit(piped(lambda: print(f"usage: {usage}") or 0))
     if word not in commands:
         fail(unknown(f"command of {family}", word, commands))
     scope, body, named = commands[word]

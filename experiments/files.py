@@ -4,8 +4,8 @@ python -m qres compress with method=qres3m_vr params.lmb=64 input=photo.png outp
 python -m qres compress with method=qres3m_vr input='photos/**/*.jpg' output=streams psnr=True
 python -m qres decompress with method=qres3m_vr input=streams output=decoded
 
-One input that cannot be coded is reported, and the rest goes on. Exit code 0: all done or there already, 1: some
-failed, 2: none succeeded.
+One input that cannot be coded is reported, and the rest goes on; so is an output that is there already and is not the
+same. Exit code 0: all done or there already, 1: some failed, 2: none succeeded.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from benchmarks.datasets.files import SUFFIXES, is_image, natural
 from benchmarks.metrics import METRICS
-from core import checkpoint
+from core import bitstream, checkpoint, devices
+from core.bitstream import BitstreamError
 from core.codec import Codec, Image, Method, TesseraError
 from core.images import open_image, save_image
-from core.registry import discover, make_method
-from experiments.wiring import changed, default_params, sequence
+from experiments.wiring import configured, default_params, sequence
 
 STREAM = ".tsr"
 STREAMS = (STREAM, ".mcq")  # what is decompressed; the latter are files of McQuic
@@ -40,7 +41,7 @@ def compress_config() -> None:
     device = "cpu"  # or cuda
     input = None  # pictures, folders (with all below them) or glob patterns, several as a,b
     output = None  # a .tsr file for one picture, else a folder; default: beside each picture
-    overwrite = False  # else what is there already is left as it is
+    overwrite = False  # replace outputs that are there and differ; else they are left as they are, and reported
     psnr = False  # decode and compare
     results = "results"
 
@@ -67,6 +68,16 @@ class Job:
     target: Path
 
 
+@dataclass(frozen=True)
+class Coded:
+    """One coded file; ``same`` says whether what was there already is the same, None where nothing was."""
+
+    stream: bytes
+    image: Image
+    psnr: float | None
+    same: bool | None = None
+
+
 @dataclass
 class Report:
     """What happened to the files."""
@@ -85,17 +96,14 @@ class Report:
 
 def open_codec(config: Mapping[str, Any]) -> tuple[Method, Codec]:
     """The method a config names, and its codec with the weights and on the device the config asks for."""
-    discover()
-    method = make_method(config["method"], changed(config["params"], config["method"]))
-    weights = checkpoint.find(method, str(config["weights"]))
-    if weights is None:
-        return method, method.codec(None)
-    model = checkpoint.load(method, weights)
-    try:
-        model = model.to(config["device"])
-    except (RuntimeError, AssertionError):
-        raise TesseraError(f"device={config['device']} is not available here: use device=cpu.") from None
-    return method, method.codec(model)
+    method = configured(config)
+    return method, codec_of(method, config)
+
+
+def codec_of(method: Method, config: Mapping[str, Any]) -> Codec:
+    """The codec of a method with the weights and on the device a config asks for."""
+    device, weights = devices.available(config["device"]), checkpoint.find(method, str(config["weights"]))
+    return method.codec(None if weights is None else checkpoint.load(method, weights).to(device))
 
 
 def compress(config: Mapping[str, Any], run: Any) -> int:
@@ -108,14 +116,19 @@ def compress(config: Mapping[str, Any], run: Any) -> int:
     if any(job.target.suffix == ".mcq" for job in jobs) and getattr(method, "container", "") != "mcq":
         raise TesseraError("files named .mcq are those of McQuic: add params.container=mcq, or name the output .tsr.")
 
-    def code(job: Job) -> tuple[bytes, Image, float | None]:
+    def code(job: Job) -> Coded:
         image = open_image(job.source)
+        known = read(job.target) if job.target.exists() and not config["overwrite"] else None
+        if known is not None and _foreign(known, codec, image):
+            raise _refusal(job.target)
         stream = codec.compress(image)
+        if known is not None:
+            return Coded(stream, image, None, known == stream)
         quality = _psnr(image, codec.decompress(stream)) if config["psnr"] else None
         _write(job.target, stream)
-        return stream, image, quality
+        return Coded(stream, image, quality)
 
-    return _work(jobs, code, config["overwrite"], report)
+    return _work(jobs, code, report)
 
 
 def decompress(config: Mapping[str, Any], run: Any) -> int:
@@ -126,15 +139,17 @@ def decompress(config: Mapping[str, Any], run: Any) -> int:
         return _finish(report)
     _, codec = open_codec(config)
 
-    def code(job: Job) -> tuple[bytes, Image, float | None]:
+    def code(job: Job) -> Coded:
         stream, original = read(job.source), _original(config["reference"], job)
         image = codec.decompress(stream)
+        if job.target.exists() and not config["overwrite"]:
+            return Coded(stream, image, None, _shows(job.target, image))
         quality = None if original is None else _psnr(open_image(original), image)
         job.target.parent.mkdir(parents=True, exist_ok=True)
         save_image(job.target, image)
-        return stream, image, quality
+        return Coded(stream, image, quality)
 
-    return _work(jobs, code, config["overwrite"], report)
+    return _work(jobs, code, report)
 
 
 def read(path: Path) -> bytes:
@@ -226,25 +241,26 @@ def _original(reference: str | None, job: Job) -> Path | None:
 # -- work -----------------------------------------------------------------------------------------------------------
 
 
-def _work(
-    jobs: list[Job], code: Callable[[Job], tuple[bytes, Image, float | None]], overwrite: bool, report: Report
-) -> int:
+def _work(jobs: list[Job], code: Callable[[Job], Coded], report: Report) -> int:
     """Code every job, say what each file takes and what all do; returns the exit code."""
     bar = tqdm(jobs, unit="file", disable=None if len(jobs) > 1 else True)  # None: off where there is no terminal
     for job in bar:
-        if job.target.exists() and not overwrite:
-            report.skipped += 1
-            tqdm.write(f"skipped: {job.target} is there already (overwrite=True makes it anew)")
-            continue
         try:
-            stream, image, quality = code(job)
+            coded = code(job)
+            if coded.same is False:
+                raise _refusal(job.target)
         except (TesseraError, OSError, MemoryError) as error:
             report.failed.append(_sentence(job.source, error))
             continue
-        bpp = 8 * len(stream) / (image.shape[0] * image.shape[1])
-        report.done, report.bytes, report.bpp = report.done + 1, report.bytes + len(stream), report.bpp + bpp
-        decibel = "" if quality is None else f", {quality:.2f} dB"
-        tqdm.write(f"{job.source} -> {job.target}: {len(stream)} bytes, {bpp:.4f} bpp{decibel}")
+        if coded.same:
+            report.skipped += 1
+            tqdm.write(f"skipped: {job.target} is there already, the same")
+            continue
+        size, (height, width, _) = len(coded.stream), coded.image.shape
+        bpp = 8 * size / (height * width)
+        report.done, report.bytes, report.bpp = report.done + 1, report.bytes + size, report.bpp + bpp
+        decibel = "" if coded.psnr is None else f", {coded.psnr:.2f} dB"
+        tqdm.write(f"{job.source} -> {job.target}: {size} bytes, {bpp:.4f} bpp{decibel}")
     return _finish(report)
 
 
@@ -263,6 +279,30 @@ def _sentence(source: Path, error: Exception) -> str:
         return f"{source}: {error.filename or 'the output'} cannot be written ({error.strerror or error})."
     text = str(error) or "there is not enough memory for it"
     return text if str(source) in text else f"{source}: {text}"
+
+
+def _refusal(target: Path) -> TesseraError:
+    return TesseraError(
+        f"{target} is there already and is not what this would write: give another output, or overwrite=True."
+    )
+
+
+def _foreign(known: bytes, codec: Codec, image: Image) -> bool:
+    """Whether the header of a stream says that it is of another picture, method or checkpoint: no need to compress."""
+    fingerprint = getattr(codec, "fingerprint", None)
+    try:
+        read = bitstream.unpack(known, fingerprint) if isinstance(fingerprint, bytes) else None
+    except BitstreamError:
+        return getattr(codec, "container", "") != "mcq"
+    return read is not None and (read.height, read.width, read.channels) != image.shape
+
+
+def _shows(path: Path, image: Image) -> bool:
+    """Whether a file holds just this picture."""
+    try:
+        return np.array_equal(open_image(path), image)
+    except TesseraError:
+        return False
 
 
 def _psnr(reference: Image, decoded: Image) -> float:

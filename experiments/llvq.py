@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 
 from benchmarks.curves import PUBLISHED
-from benchmarks.datasets import ImageSet, MissingData, NamedImage, open_dataset, training_set
+from benchmarks.datasets import ImageSet, MissingData, NamedImage, open_dataset, stamps, training_set
 from benchmarks.distinct import DistinctCounter
 from benchmarks.gallery import save_gallery
 from benchmarks.provenance import provenance
@@ -156,12 +156,28 @@ def _stored(row: Row, config: Mapping[str, Any], results: Path) -> dict[str, Any
     how = "-sketch" if config["sketch"] else ""
     cut = f"-first{config['limit']}" if config["limit"] else ""
     path = results / "llvq" / f"{row.dataset}_{row.quantizer}_{row.weights.id.rpartition('-')[2]}{cut}{how}.json"
-    if (known := records.read(path)) is not None:
+    now, known = _fingerprints(row, config, results), records.read(path)
+    if known is not None and (not now or known.get("pictures", now) == now):
         return known
+    if known is not None:
+        print(f"the pictures of {row.dataset} are not those of {path.name}: measured again.", flush=True)
     record: dict[str, Any] = {"dataset": row.dataset, "quantizer": row.quantizer, "weights": row.weights.id}
+    record |= {"pictures": now}
     record |= measure(row, config) | {"provenance": provenance()}
     records.write(path, record)
     return record
+
+
+def _fingerprints(row: Row, config: Mapping[str, Any], results: Path) -> list[str]:
+    """Of the training and the evaluation images as they are now; empty where they are not here."""
+    try:
+        sets = (
+            training_set(row.dataset, config["data_root"], config["limit"]),
+            open_dataset(row.dataset, config["limit"], config["data_root"]),
+        )
+    except MissingData:
+        return []
+    return [stamps.fingerprint(images, results / "fingerprints") for images in sets]
 
 
 def measure(row: Row, config: Mapping[str, Any]) -> dict[str, Any]:

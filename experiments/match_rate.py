@@ -8,9 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks import matching, tables
-from benchmarks.figures import slug
+from benchmarks import curves, matching, tables
+from benchmarks.names import label_name, set_name, stem_of
+from benchmarks.options import POSITIVE
 from benchmarks.store import CellResult, Store
+from core import checkpoint
 from core.codec import Method, Point, TesseraError
 from core.registry import discover, make_method
 from experiments.evaluate import Outcome, evaluate, plan_jobs
@@ -29,6 +31,8 @@ def match_config() -> None:
     tolerance = None  # default: 0.5 % of target_bpp, 0.02 dB of target_psnr
     dataset = "sample"  # sample, kodak, clic, cifar10, ..., folder:PATH
     limit = None  # only the first images
+    alpha = None  # white or black, see benchmarks/rd_curve.py
+    depth = None  # 8, likewise
     device = "cpu"  # or cuda
     weights = "auto"  # auto, official, ours, or a path
     seed = 0  # of the weights that were trained here
@@ -44,15 +48,17 @@ def match_rate(config: Mapping[str, Any], run: Any) -> int:
     tried, start = matching.settings(method)
     ruler, grid = Ruler(config, str(run._id or "")), tried is not method.points and isinstance(tried[0], float)
     if tried is method.points:
-        tried, start = ruler.with_weights(tried)
+        tried, start = ruler.with_weights(checkpoint.points(method, str(config["weights"])) or tried)
     match = matching.search(tried, start, lambda point: ruler.result(point).means[metric], target, tolerance)
     frame = table(match, {point: ruler.result(point) for point in match.tried}, metric, target)
-    title = ruler.result(match.best).about["title"]
+    best = ruler.result(match.best)
+    title = best.about["title"]
     caption = f"{method.name} at {target:g} {UNITS[metric]} on {title}"
     print(tables.to_markdown(frame, caption))
     for line in (*ruler.missing, *sentences(match, method, metric, target, grid)):
         print(line)
-    stem = Path(config["results"]) / FOLDER / slug(f"{method.name} {metric} {target:g} {title}")
+    curve, where = curves.of_cells([best])[0], set_name(best.cell.dataset, title, best.pictures)
+    stem = Path(config["results"]) / FOLDER / stem_of(f"{label_name(curve.label)}_{metric}_{target:g}_{where}")
     print(*tables.to_files(frame, stem, caption), sep="\n")
     return 0 if match.in_range else 1
 
@@ -71,7 +77,7 @@ def _target(config: Mapping[str, Any]) -> tuple[str, float, float]:
 
 
 def _positive(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+    return value in POSITIVE
 
 
 def _method(config: Mapping[str, Any]) -> Method:
@@ -103,8 +109,8 @@ class Ruler:
         outcome, wanted = Outcome(), {**self.config, "points": [point]}
         _, jobs = plan_jobs(wanted, outcome)
         if jobs and self.known.has(jobs[0].cell):
-            return self.known.read(jobs[0].cell.key)
-        outcome = evaluate(wanted, self.sacred_run)
+            return self.known.read(jobs[0].cell)
+        outcome = evaluate(wanted, self.sacred_run, announce=not self.found)
         if not outcome.cells:
             raise TesseraError(" ".join([*outcome.failed, *outcome.skipped]))
         return outcome.cells[0]

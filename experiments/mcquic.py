@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 from PIL import Image as pillow
 
-from benchmarks.datasets.lmdb_images import key, metadata
+from benchmarks.datasets.files import below
+from benchmarks.datasets.lmdb_images import key, metadata, refuse_cut
 from benchmarks.tables import to_markdown
 from core.codec import TesseraError
 from core.images import decode_image, open_image
@@ -76,7 +77,8 @@ def _plan(source: Path, target: Path, seed: int) -> tuple[list[str], list[str]]:
     if target.exists() and any(target.iterdir()):
         raise TesseraError(f"output={target} is not empty and was not begun by this command: give another folder.")
     names, refused = [], []
-    for path in sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()):
+    files = (p for p in below(source) if p.suffix.lower() in SUFFIXES and (p.is_file() or p.is_symlink()))
+    for path in sorted(files):
         reason = _refusal(path)
         (refused.append(reason) if reason else names.append(path.relative_to(source).as_posix()))
     if not names:
@@ -107,6 +109,7 @@ def _write(source: Path, target: Path, names: list[str]) -> None:
         environment = lmdb.open(str(target), map_size=MAP_SIZE, subdir=True)
     except lmdb.Error as error:
         raise TesseraError(f"{target} cannot be opened as LMDB ({error}): delete it and build it again.") from None
+    refuse_cut(environment, target)
     with environment:
         for start in range(environment.stat()["entries"], len(names), AT_ONCE):
             with environment.begin(write=True) as transaction:

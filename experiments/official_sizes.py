@@ -15,11 +15,12 @@ import pandas as pd
 
 from benchmarks.datasets import open_dataset
 from benchmarks.tables import to_markdown
+from core import checkpoint
 from core.codec import Image, TesseraError
 from core.images import as_rgb
 from core.registry import METHODS, make_method
 from experiments import records
-from experiments.files import open_codec
+from experiments.files import codec_of
 from experiments.wiring import changed, default_params, sequence
 from qres import official
 from qres.codec import QResCodec
@@ -46,9 +47,8 @@ def sizes(config: Mapping[str, Any], run: Any) -> int:
     images = [named.read() for named in open_dataset(config["dataset"], config["limit"], config["data_root"]).images]
     base = make_method(config["method"], changed(config["params"], config["method"]))
     table, rows = records.Table(config["device"]), []
-    for point in sequence(config["points"]) or cls.points:
-        params = {**changed(config["params"], config["method"]), str(base.curve): point}
-        _, codec = open_codec({**config, "params": {**default_params(config["method"]), **params}})
+    for point in sequence(config["points"]) or checkpoint.points(base, str(config["weights"])) or cls.points:
+        codec = codec_of(base.at(point), config)
         assert isinstance(codec, QResCodec)
         rows.append({str(base.curve): point, **_row(codec, images)})
         print(rows[-1], flush=True)

@@ -44,6 +44,7 @@ def main(words: Sequence[str]) -> int:
 
     ``task`` runs one task whatever comes before it, ``markers`` tells Snakemake what is done: both are for Snakemake.
     """
+    from benchmarks.options import check_text
     from core.codec import TesseraError
     from core.registry import unknown
 
@@ -51,6 +52,7 @@ def main(words: Sequence[str]) -> int:
     names = [w for w in words if not w.startswith("results=")]
     verb = names.pop(0) if names[:1] and names[0] in ("run", "task", "markers") else "table"
     try:
+        check_text("results", results, "results")
         known = {*JOBS, *(task.name for task in TASKS)}
         for name in names:
             if name not in known:
@@ -81,4 +83,6 @@ def _do(verb: str, names: Sequence[str], results: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    from benchmarks.arguments import piped
+
+    sys.exit(piped(lambda: main(sys.argv[1:])))

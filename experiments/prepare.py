@@ -22,8 +22,10 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from benchmarks.arguments import piped
 from benchmarks.datasets import DATASETS, Dataset, Download, ImageSet, MissingData, data_roots, open_dataset, parse_name
 from benchmarks.datasets.files import file_sha256
+from benchmarks.options import check_text
 from core.codec import TesseraError
 from core.download import CONNECT_S, READ_S, Expected, fetch, verify
 from core.registry import unknown
@@ -119,8 +121,8 @@ def _verified(facts: Dataset, home: Path, split: str) -> ImageSet:
     """The prepared set, after its count and, where known, the hash over the set were compared."""
     images = open_dataset(facts.name, root=home, split=split)
     official = facts.splits[split]
-    if images.broken:
-        raise PrepareError(images.broken[0])
+    if images.left_out:
+        raise PrepareError(images.left_out[0])
     if official.count and len(images) != official.count:
         raise PrepareError(
             f"{home / facts.folder} has {len(images)} images of {facts.name} {split}, not {official.count}; "
@@ -205,6 +207,7 @@ def parse(tokens: list[str]) -> dict[str, str]:
             raise PrepareError(f"'{token}' is not key=value; write for example 'with dataset=kodak'.")
         if key not in KEYS:
             raise unknown("setting", key, KEYS)
+        check_text(key, value, "")
         options[key] = value
     return options
 
@@ -226,6 +229,8 @@ def main(tokens: list[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted: the same command resumes the download.", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        raise
     except (OSError, ValueError) as error:
         print(f"{error}; free or choose another data_root, or correct the setting.", file=sys.stderr)
         return 2
@@ -233,4 +238,4 @@ def main(tokens: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(piped(lambda: main(sys.argv[1:])))

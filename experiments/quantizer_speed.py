@@ -19,6 +19,7 @@ from torch import Tensor
 
 from benchmarks import meter
 from benchmarks.tables import to_markdown
+from core import devices
 from experiments import records
 from experiments.wiring import experiment, guarded
 from lattice.points import LATTICES
@@ -78,7 +79,7 @@ def jobs(z: Tensor) -> list[tuple[str, str, int, Callable[[], Any]]]:
 def quantizer_speed(config: Mapping[str, Any], run: Any) -> int:
     """Measure, print, write the table."""
     torch.set_num_threads(int(config["threads"]))
-    device = config["device"]
+    device = devices.available(config["device"])
     table = records.Table(device)
     z = torch.randn(max(1, config["vectors"]), DIM, generator=torch.Generator().manual_seed(0)).to(device)
     rows = []

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import paper
-from benchmarks.figures import slug
+from benchmarks.names import slug
 from benchmarks.provenance import provenance
 from benchmarks.tables import to_files, to_markdown
 from core.codec import TesseraError

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.figures import slug
+from benchmarks.names import slug
 from benchmarks.provenance import provenance
 from core.codec import TesseraError
 from core.registry import unknown

@@ -1,7 +1,8 @@
 """Train a method on a data set: the one loop of ``core.train`` with logs, provenance and a checkpoint at the end.
 
-Writes into ``<folder>`` (default runs/<method>-<point>-<seed>): ``state.pt`` (to resume), ``train.csv`` and TensorBoard
-events (the curve), and at the end ``weights.safetensors`` with ``meta.json``. The same command resumes.
+Writes into ``<folder>`` (default runs/<method>-<point>-<seed>): ``run.json`` (what it is), ``state.pt`` (to resume),
+``train.csv`` and TensorBoard events (the curve), and at the end ``weights.safetensors`` with ``meta.json``. The same
+command resumes, also with more ``steps``; another one is refused in the same folder (``experiments.run_record``).
 """
 
 from __future__ import annotations
@@ -18,14 +19,17 @@ import torch
 from PIL import Image as pillow
 
 from benchmarks import paper
-from benchmarks.datasets import fingerprints, training_set
+from benchmarks.datasets import fingerprints, open_dataset, training_set
 from benchmarks.figures import training_figure
 from benchmarks.provenance import provenance
-from core import checkpoint, parallel
+from core import checkpoint, devices, parallel
 from core.codec import Image, Method, TesseraError
+from core.finite import check_weights
 from core.images import as_rgb
 from core.registry import discover, make_method
 from core.train import Crops, TrainConfig, fit
+from experiments.evaluate import say_refused
+from experiments.run_record import claim, facts
 from experiments.wiring import changed, default_params
 
 
@@ -38,9 +42,14 @@ def train_config() -> None:
     steps = 12500
     batch = 4  # of all processes together
     crop = 128  # pixels
+    first_crop = None  # of the first steps: smaller crops, first_batch of them at a time
+    first_batch = None
+    first_share = 0.25  # of the steps, with first_crop
+    validation = None  # images to watch the loss on while training, such as photos_valid
     turns = True  # flip and turn crops; False for pictures that have an upright
     lr = 2e-3
     schedule = "cosine"  # or constant, drop:STEPS:FACTOR
+    hold = 0.0  # share of the steps at the full rate, before the cosine falls
     cycles = 1  # of the cosine, each with a quarter of the rate of the one before
     optimizer = "adam"  # or adamax, lamb
     warmup = 200
@@ -86,10 +95,12 @@ class Upright(Crops):
         """The uint8 crop (size, size, C) of sample k of a step."""
         draw = np.random.Generator(np.random.Philox(key=[self.seed, (step << 20) + k]))
         image = self.images[int(draw.integers(len(self.images)))]
-        y, x = (int(draw.integers(0, side - self.size + 1)) for side in image.shape[:2])
-        return image[y : y + self.size, x : x + self.size]
+        size = self.size_at(step)
+        y, x = (int(draw.integers(0, side - size + 1)) for side in image.shape[:2])
+        return image[y : y + size, x : x + size]
 
 
+RECORDED = ("crop", "first_crop", "turns", "scales", "init", "straight_through")  # of the recipe, besides the loop's
 WATCHED = 256  # training images whose codes are counted for the log
 
 
@@ -101,26 +112,33 @@ def train(config: Mapping[str, Any], run: Any) -> int:
     recipe = _recipe(config)
     folder = Path(config["folder"] or f"runs/{method.name}-{method.point}-seed{config['seed']}")
     torch.manual_seed(recipe.seed)
-    start = None if config["init"] is None else checkpoint.find(method, config["init"], hasattr(method, "adopt"))
+    start = None if config["init"] is None else checkpoint.find(method, config["init"], any_point=True)
     model = _initial(method, start)
     if config["straight_through"]:
         if not hasattr(model, "straight_through"):
             raise TesseraError(f"straight_through=True is an option of the QRes-VAE methods, not of {method.name}.")
         model.straight_through = True
     stride = getattr(model, "stride", 1)
-    if config["crop"] % stride:
-        raise TesseraError(f"crop={config['crop']} must be a multiple of {stride} for {method.name}.")
+    for name in ("crop", "first_crop"):
+        if (config[name] or 0) % stride:
+            raise TesseraError(f"{name}={config[name]} must be a multiple of {stride} for {method.name}.")
     channels = getattr(method, "channels", 3)
     images, data = training_data(config, channels)
-    crops = (Crops if config["turns"] else Upright)(images, config["crop"], recipe.seed)
+    crops = (Crops if config["turns"] else Upright)(
+        images, config["crop"], recipe.seed, (config["first_crop"] or 0, recipe.first_steps)
+    )
+    before, data = claim(folder, facts(method, config, data, start)), checkpoint.inherited(data, start)
     with parallel.process_group(torch.device(recipe.device)):
         log = _Log(folder, recipe.steps, run) if parallel.is_main() else (lambda step, values: None)
         watch = (lambda net, step: net.monitor(images[:WATCHED])) if isinstance(model, CountsCodes) else None
+        if config["validation"] is not None:
+            watch = validation(config["validation"], config["data_root"], recipe)
         trained = fit(model, crops, recipe, folder, log, watch)
         if parallel.is_main():
             if isinstance(trained, CountsCodes):
                 trained.calibrate(images)
             meta = describe(method, recipe, {**config, "init": start and start.id}, data)
+            meta = {**meta, "recipe": {**meta["recipe"], "steps_before": before}}
             weights = checkpoint.save(folder, trained, meta, half=config["half"])
             print(f"{weights.id}: {weights.path} ({weights.meta['bytes'] / 1e6:.1f} MB)")
             if (folder / "train.csv").exists():
@@ -131,6 +149,7 @@ def train(config: Mapping[str, Any], run: Any) -> int:
 def training_data(config: Mapping[str, Any], channels: int = 3) -> tuple[list[Image], dict[str, Any]]:
     """The training images at all scales, as RGB or (``channels`` 1) as grey planes, and what the checkpoint says."""
     source = training_set(config["dataset"], config["data_root"])
+    say_refused(source)
     stored = [image.read() for image in source]  # the fingerprints are of these: grey images count as grey
     arrays = (
         [as_rgb(i) for i in stored] if channels == 3 else [i[..., c : c + 1] for i in stored for c in range(i.shape[2])]
@@ -141,6 +160,40 @@ def training_data(config: Mapping[str, Any], channels: int = 3) -> tuple[list[Im
     return usable or scaled, {**data, "fingerprint": source.fingerprint, "fingerprints": fingerprints(stored)}
 
 
+VALIDATED = 256  # pixels of the side of the held-out crops
+
+
+def validation(name: str, root: str | None, recipe: TrainConfig) -> Callable[[torch.nn.Module, int], dict[str, float]]:
+    """The loss of a model in eval mode on the middle 256 x 256 of each image of a set, at three lambdas if it has any.
+
+    Only the middle crops are kept in memory. The values are named ``valid_loss_16``, ... or ``valid_loss``.
+    """
+    images = [middle(as_rgb(image.read()), VALIDATED) for image in open_dataset(name, root=root)]
+    batch = torch.from_numpy(np.stack([i for i in images if i.shape[:2] == (VALIDATED, VALIDATED)])).permute(0, 3, 1, 2)
+
+    @torch.no_grad()
+    def measure(net: torch.nn.Module, step: int) -> dict[str, float]:
+        own = getattr(net, "lmb", None)
+        values: dict[str, float] = {}
+        for lmb in (16.0, 64.0, 256.0) if getattr(net, "embedding", None) is not None else (own,):
+            if lmb is not None:
+                net.lmb = lmb
+            with torch.autocast(torch.device(recipe.device).type, torch.bfloat16, enabled=recipe.amp):
+                losses = [float(net(x.to(recipe.device)[None] / 255).loss) for x in batch]
+            values["valid_loss" + (f"_{lmb:g}" if lmb else "")] = float(np.mean(losses))
+        if own is not None:
+            net.lmb = own
+        return values
+
+    return measure
+
+
+def middle(image: Image, side: int) -> Image:
+    """The middle square of an image, of the given side or what there is."""
+    y, x = (max(0, (n - side) // 2) for n in image.shape[:2])
+    return image[y : y + side, x : x + side]
+
+
 def describe(method: Method, recipe: TrainConfig, config: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
     """The ``meta.json`` of a checkpoint: method, recipe, data and where it was made."""
     origin = provenance(recipe.device)
@@ -148,7 +201,7 @@ def describe(method: Method, recipe: TrainConfig, config: Mapping[str, Any], dat
         "method": method.name,
         "params": dict(method.variant),
         "point": None if method.variable_rate else method.point,
-        "recipe": asdict(recipe) | {k: config[k] for k in ("crop", "turns", "scales", "init", "straight_through")},
+        "recipe": asdict(recipe) | {k: config[k] for k in RECORDED},
         "data": dict(data),
         "licence": "MIT (weights made by this project)",
         "paper": method.paper,
@@ -157,20 +210,24 @@ def describe(method: Method, recipe: TrainConfig, config: Mapping[str, Any], dat
 
 
 def _recipe(config: Mapping[str, Any]) -> TrainConfig:
-    names = ("steps", "batch", "lr", "schedule", "cycles", "optimizer", "warmup", "clip", "ema", "amp", "seed",
+    names = ("steps", "batch", "lr", "schedule", "hold", "cycles", "optimizer", "warmup", "clip", "ema", "amp", "seed",
              "log_every", "save_every")  # fmt: skip
-    device = config["device"]
+    device = devices.available(config["device"])
     for name in ("steps", "batch", "crop", "cycles", "threads", "log_every", "save_every"):
         if config[name] < 1:
             raise TesseraError(f"{name}={config[name]} must be at least 1.")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise TesseraError(f"device={device} is not available here: use device=cpu, or run on a machine with a GPU.")
-    return TrainConfig(device=device, **{name: config[name] for name in names})
+    first = {}
+    if config["first_crop"]:
+        first = {"first_batch": config["first_batch"] or config["batch"],
+                 "first_steps": round(config["first_share"] * config["steps"])}  # fmt: skip
+    return TrainConfig(device=device, **first, **{name: config[name] for name in names})
 
 
 def _initial(method: Method, start: checkpoint.Weights | None) -> torch.nn.Module:
     if start is not None and hasattr(method, "adopt"):  # what fits of weights for another point
-        adopted: torch.nn.Module = method.adopt(checkpoint.read(start.path))
+        state = checkpoint.read(start.path)
+        check_weights(state, start.path)
+        adopted: torch.nn.Module = method.adopt(state)
         return adopted
     model: torch.nn.Module | None = method.model() if start is None else checkpoint.load(method, start)
     if model is None:
@@ -193,10 +250,6 @@ class _Log:
     def __init__(self, folder: Path, steps: int, run: Any) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise TesseraError(f"{folder} cannot be written ({error.strerror}): give another folder=DIR.") from None
         self.path, self.steps, self.run = folder / "train.csv", steps, run
         self.last = -1  # the step of the last line, which training and monitoring share
         self.writer = SummaryWriter(str(folder / "tensorboard"))

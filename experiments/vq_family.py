@@ -22,8 +22,9 @@ import torch
 from benchmarks import paper
 from benchmarks.codebook import usage_figures, usage_table, usages
 from benchmarks.datasets import open_dataset
-from benchmarks.figures import Axis, Figure, Series, slug
+from benchmarks.figures import Axis, Figure, Series
 from benchmarks.gallery import save_gallery
+from benchmarks.names import slug
 from benchmarks.store import CellResult
 from benchmarks.tables import to_files, to_markdown
 from core import checkpoint

@@ -7,12 +7,14 @@ with 130, and the same command goes on from where it was.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,11 +22,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: two spinnin
 warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
 
 from sacred import SETTINGS, Experiment
-from sacred.arg_parser import _convert_value
+from sacred.config.config_files import load_config_file
 from sacred.observers import FileStorageObserver
 
-from core.codec import TesseraError
-from core.registry import METHODS, discover, unknown
+from benchmarks import arguments
+from benchmarks.options import check, literal
+from core import checkpoint
+from core.codec import Method, TesseraError
+from core.registry import METHODS, discover, make_method, unknown
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS.CAPTURE_MODE = "sys"  # the default loses the end of the output now and then
@@ -33,6 +38,7 @@ SETTINGS.DISCOVER_SOURCES = "none"
 SETTINGS.DISCOVER_DEPENDENCIES = "none"  # each cell records versions and commit itself
 
 Scope = Callable[..., Any]
+_given: set[str] = set()  # names of params.NAME=... on the command line that runs
 
 
 def experiment(
@@ -71,18 +77,35 @@ def with_defaults(ex: Experiment, defaults: Mapping[str, Any]) -> None:
 def run(ex: Experiment, argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line of an experiment and exit: 0 done, 1 some failed, 2 a mistake of the user, 130 stopped."""
     words = list(sys.argv if argv is None else argv)
+    _given.clear()
+    _given.update(word.partition("=")[0].removeprefix("params.") for word in words if word.startswith("params."))
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         _check_names(ex, words)
-        if "print_config" not in words and "help" not in words:
+        asked = "print_config" in words or "help" in words
+        if not asked:
             _observe(ex, words)
-        result = ex.run_commandline(words)
+        result = _shown(ex, words) if asked else ex.run_commandline(words)
         sys.exit(int(result.result or 0) if result is not None and isinstance(result.result, int) else 0)
     except TesseraError as error:
         fail(error)
+    except BrokenPipeError:
+        sys.exit(arguments.gone())
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here.", file=sys.stderr)
         sys.exit(130)
+    finally:
+        _given.clear()
+
+
+def _shown(ex: Experiment, words: list[str]) -> Any:
+    """What Sacred prints by itself, printed at once: it answers a closed pipe with a traceback."""
+    text = io.StringIO()
+    try:
+        with redirect_stdout(text):
+            return ex.run_commandline(words)
+    finally:
+        print(text.getvalue(), end="", flush=True)
 
 
 def run_named(ex: Experiment, others: Mapping[str, Experiment]) -> NoReturn:
@@ -104,9 +127,17 @@ def guarded(body: Callable[..., int]) -> Callable[..., int]:
 
     def command(_config: dict[str, Any], _run: Any) -> int:
         try:
-            return body(_config, _run)
+            code = body(_config, _run)
+            sys.stdout.flush()
+            return code
         except TesseraError as error:
             fail(error)
+        except BrokenPipeError:
+            sys.exit(arguments.gone())
+        except (MemoryError, RuntimeError) as error:  # torch's own has no class of its own on a CPU
+            if not isinstance(error, MemoryError) and "alloc" not in str(error):
+                raise
+            fail(TesseraError(f"there is not enough memory for this ({str(error)[:200]}): ask for less at once."))
 
     command.__name__ = body.__name__
     command.__doc__ = body.__doc__
@@ -120,9 +151,18 @@ def default_params(method: str) -> dict[str, Any]:
 
 
 def changed(params: Mapping[str, Any], method: str) -> dict[str, Any]:
-    """The parameters a user set: those that differ from the method's defaults, and unknown ones (to be refused)."""
+    """The parameters a user set: those on the command line, others than the defaults, and unknown ones (refused)."""
     defaults = default_params(method)
-    return {k: v for k, v in params.items() if k not in defaults or _plain(v) != _plain(defaults[k])}
+    return {k: v for k, v in params.items() if k in _given or k not in defaults or _plain(v) != _plain(defaults[k])}
+
+
+def configured(config: Mapping[str, Any]) -> Method:
+    """The method of a config; at the one point of weights given by path where the user named none."""
+    discover()
+    params = changed(config["params"], config["method"])
+    method = make_method(config["method"], params)
+    own = () if method.curve in params else checkpoint.points(method, str(config.get("weights")))
+    return method.at(own[0]) if len(own) == 1 else method
 
 
 def sequence(value: Any) -> list[Any] | None:
@@ -146,18 +186,22 @@ def _check_names(ex: Experiment, words: Sequence[str]) -> None:
         return
     method = next((w.removeprefix("method=") for w in words if w.startswith("method=")), "")
     for word in words[words.index("with") + 1 :]:
-        name, equals, _ = word.partition("=")
+        name, equals, value = word.partition("=")
         top, _, inner = name.partition(".")
         if word.startswith("-"):
             return
         if equals and top not in known:
             raise unknown("option", top, known)
         if equals and top == name:
-            _check_value(word, known[name])
+            check(name, literal(value), known[name], value)
+        if equals and top != name and not isinstance(known[top], dict):
+            raise TesseraError(f"{top} has no parts: write {top}=VALUE instead of {name}.")
         if top == "params" and default_params(method) and inner not in default_params(method):
             raise unknown(f"parameter of {method}", inner, default_params(method))
         if not equals and name not in ex.named_configs and not Path(name).is_file():
             raise unknown("named config or file (options are written key=value)", name, ex.named_configs)
+        if not equals and name not in ex.named_configs:
+            _check_file(name, known)
 
 
 def _check_command(ex: Experiment, words: Sequence[str]) -> None:
@@ -172,20 +216,18 @@ def _check_command(ex: Experiment, words: Sequence[str]) -> None:
             raise unknown("command", word, {*ex.commands, "help"})
 
 
-def _check_value(word: str, default: Any) -> None:
-    """Refuse a value of another type than the option's default; whole numbers are not negative."""
-    value = _convert_value(word.partition("=")[2])
-    if isinstance(default, bool):
-        good, wanted = isinstance(value, bool), "True or False"
-    elif isinstance(default, int):
-        good = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-        wanted = "a whole number, at least 0"
-    elif isinstance(default, float):
-        good, wanted = isinstance(value, (int, float)) and not isinstance(value, bool), "a number"
-    else:
-        good, wanted = not isinstance(default, str) or isinstance(value, str), "text"
-    if not good:
-        raise TesseraError(f"{word} must be {wanted}.")
+def _check_file(name: str, known: Mapping[str, Any]) -> None:
+    """The options of a configuration file, checked as those of the command line."""
+    try:
+        given = load_config_file(name)
+    except Exception as error:  # of JSON, YAML, pickles and suffixes
+        raise TesseraError(f"{name} cannot be read as a configuration ({type(error).__name__}): {error}") from error
+    if not isinstance(given, dict):
+        raise TesseraError(f"{name} holds no options: it must be an object of names and values.")
+    for option, value in given.items():
+        if option not in known:
+            raise unknown(f"option in {name}", option, known)
+        check(option, value, known[option])
 
 
 def _observe(ex: Experiment, words: Sequence[str]) -> None:

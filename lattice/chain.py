@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from core.bitstream import BitstreamError
 from core.entropy import Decoder, Encoder, Tables, categorical_table, ideal_bits
+from core.finite import NumbersError, checked_counts
 
 CLASSES = 8  # tables of a coordinate at most
 WINDOW = 256  # symbols of a table; what is outside is an escape
@@ -27,6 +28,7 @@ COMMON = 1024  # points with a number, at most
 OFTEN = 8  # times that a point must occur for one
 RARE = 8  # weight of the other points in the coordinates' counts, against 1 of those with a number
 REACH = 2**30  # of coordinates
+SHIFT = 31  # low bits of a coordinate, at most
 
 Ints = NDArray[np.int64]
 Points = Sequence[NDArray[np.integer[Any]]]  # arrays (N, blocks, rank)
@@ -160,13 +162,15 @@ class PointCoder:
     def __init__(self, coder: Coder) -> None:
         self.coder, self.book = coder, Book(coder)
         self.shift = coder.shift.cpu().numpy()
-        counts = coder.counts.cpu().numpy().astype(np.int64)
+        if self.shift.min() < 0 or self.shift.max() > SHIFT or np.abs(coder.offset.cpu().numpy()).max() > REACH:
+            raise NumbersError("the windows of the coder in the weights are impossible: make its counts again.")
+        counts = checked_counts(coder.counts, "counts of coordinates").astype(np.int64)
         weights = np.concatenate([2 * counts + 1, np.ones((len(counts), 1), np.int64)], axis=1)  # the last: escape
         offsets = np.concatenate([
             np.repeat(row, n) for row, n in zip(coder.offset.cpu().numpy(), coder.classes, strict=True)
         ])  # fmt: skip
         self.tables = Tables(categorical_table(weights).frequencies, offsets, escape=True)
-        numbers = 64 * coder.common_counts.cpu().numpy().astype(np.int64) + 1
+        numbers = 64 * checked_counts(coder.common_counts, "counts of points").astype(np.int64) + 1
         numbers = np.append(numbers[: self.book.size], numbers[-1] + 64)  # what was never seen will be
         self.numbers = categorical_table(numbers) if self.book.size else None
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.codec import Image, TesseraError
+from core.finite import checked_latents
 from core.planes import batches, to_planes
 from core.train import Step
 from lattice.chain import Coder
@@ -118,10 +119,7 @@ class LatticeVAE(nn.Module):
     @torch.inference_mode()
     def latent(self, x: Tensor) -> Tensor:
         """Images of sides divisible by the stride -> encoder output (B, h, w, 64), before quantisation."""
-        z: Tensor = self._encoder(x - self.shift).permute(0, 2, 3, 1)
-        if not bool(torch.isfinite(z).all()):
-            raise TesseraError("the latents are not finite: the weights are damaged or training diverged.")
-        return z
+        return checked_latents(self._encoder(x - self.shift)).permute(0, 2, 3, 1)
 
     @torch.inference_mode()
     def encode(self, x: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core.depthwise import depthwise
+
 
 class Gaussian(NamedTuple):
     """A diagonal normal prior: mean and scale, both (B, z, h, w), float32."""
@@ -54,7 +56,7 @@ class CNX(nn.Module):
     def _depthwise(self, x: Tensor) -> Tensor:
         if self.conv_dw.kernel_size == (1, 1):  # a per-channel affine map; the convolution kernel is 100 times slower
             return x * self.conv_dw.weight.view(1, -1, 1, 1) + self.conv_dw.bias.view(1, -1, 1, 1)
-        return self.conv_dw(x)
+        return depthwise(x, self.conv_dw)
 
 
 class CNXDown(CNX):

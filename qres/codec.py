@@ -21,6 +21,7 @@ from core.agreement import Grid, Reader, Writer, bands
 from core.bitstream import Stream
 from core.codec import Image, TesseraError
 from core.entropy import gaussian_tables
+from core.finite import checked_picture
 from core.images import as_grey, as_rgb, check_image, crop, pad
 from qres import inference
 from qres.blocks import Gaussian, Latent
@@ -246,5 +247,5 @@ def _rows(x: Tensor) -> np.ndarray:
 
 def _levels(x: Tensor) -> Image:
     """(3, H, W) in (-1, 1) -> uint8 (H, W, 3)."""
-    levels = x.float().clamp(-1, 1).mul_(127.5).add_(127.5).round_()
+    levels = checked_picture(x).float().clamp(-1, 1).mul_(127.5).add_(127.5).round_()
     return levels.to(torch.uint8).permute(1, 2, 0).cpu().numpy()

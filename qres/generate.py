@@ -24,6 +24,7 @@ from PIL import ImageDraw, ImageFont
 from torch import Tensor
 
 from core.codec import Image, TesseraError
+from core.finite import checked_picture
 from core.images import as_grey, as_rgb, check_image, crop, pad
 from qres.blocks import Gaussian, Latent
 from qres.network import QResVAE, code_log_likelihood
@@ -155,7 +156,7 @@ def to_tensor(model: QResVAE, image: Image) -> Tensor:
 
 def to_images(x: Tensor, height: int, width: int, channels: int = 3) -> list[Image]:
     """(B, 3, H', W') in [0, 1] -> uint8 images (height, width, channels); grey is the mean of the three."""
-    levels = (x * 255).round().permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
+    levels = (checked_picture(x) * 255).round().permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
     pictures = [crop(picture, height, width) for picture in levels]
     return [as_grey(picture) for picture in pictures] if channels == 1 else pictures
 

@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from core import checkpoint
-from core.codec import Method
+from core.codec import Method, TesseraError
 from core.registry import METHODS
 from qres.codec import QResCodec
-from qres.network import QRES3M, QRES3M_VR, QRES17M, QRES34M, QRES34M_LOSSLESS, Architecture, QResVAE
+from qres.network import QRES3M, QRES3M_VR, QRES17M, QRES34M, QRES34M_LOSSLESS, QRES34M_VR, Architecture, QResVAE
 
 
 class QRes(Method):
     """What the QRes-VAE methods share; a subclass names its architecture."""
 
     arch: ClassVar[Architecture]
+    conditional: ClassVar[Architecture | None] = None
     paper: ClassVar[str] = "Duan et al., WACV 2023, arXiv 2208.13056"
     trains_on: ClassVar[tuple[str, ...]] = ("coco",)
     lmb: float
@@ -29,11 +30,19 @@ class QRes(Method):
         return QResVAE(self.arch, self.lmb)
 
     def codec(self, model: QResVAE) -> QResCodec:
-        """A codec of the model in eval mode."""
+        """A codec of the model in eval mode; ``TesseraError`` for a lambda that it is not trained for."""
+        self.check_point()
         return QResCodec(model, self.name, checkpoint.digest(model))
 
     def read_state(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Official checkpoints also hold the entropy coder's tables, which ours builds itself."""
+        """Official checkpoints also hold the entropy coder's tables, which ours builds itself.
+
+        A method with a ``conditional`` architecture also takes its weights, folded at the method's lambda.
+        """
+        if self.conditional is not None and any(name.startswith("embedding.") for name in state):
+            conditional = QResVAE(self.conditional, self.lmb)
+            conditional.load_state_dict(state)
+            return conditional.at_lambda().state_dict()
         return {name: value for name, value in state.items() if "discrete_gaussian" not in name}
 
 
@@ -43,6 +52,8 @@ class QRes34M(QRes):
     """34 M parameters, natural images; ``lmb`` weighs distortion (paper: 16 to 2048)."""
 
     arch: ClassVar[Architecture] = QRES34M
+    conditional: ClassVar[Architecture | None] = QRES34M_VR
+    takes: ClassVar[tuple[str, ...]] = ("qres34m_vr",)
     curve: ClassVar[str | None] = "lmb"
     points: ClassVar[tuple[float, ...]] = (16, 32, 64, 128, 256, 512, 1024, 2048)
     lmb: float = 16
@@ -82,27 +93,19 @@ class QRes3M(QRes):
     """
 
     arch: ClassVar[Architecture] = QRES3M
+    conditional: ClassVar[Architecture | None] = QRES3M_VR
+    takes: ClassVar[tuple[str, ...]] = ("qres3m_vr",)
     trains_on: ClassVar[tuple[str, ...]] = ("bsds500",)
     curve: ClassVar[str | None] = "lmb"
     points: ClassVar[tuple[float, ...]] = (16, 64, 256)
     lmb: float = 64
 
-    def read_state(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Weights that are conditional on lambda are those of one network per lambda; this takes ours."""
-        if not any(name.startswith("embedding.") for name in state):
-            return state
-        conditional = QResVAE(QRES3M_VR, self.lmb)
-        conditional.load_state_dict(state)
-        return conditional.at_lambda().state_dict()
 
-
-@METHODS.register("qres3m_vr")
 @dataclass(frozen=True)
-class QRes3MVR(QRes):
-    """Ours: qres3m with one set of weights for every ``lmb`` in ``lmb_range``, for squared error or MS-SSIM."""
+class QResVR(QRes):
+    """Ours: one set of weights for every ``lmb`` in ``lmb_range``, for squared error or MS-SSIM."""
 
-    arch: ClassVar[Architecture] = QRES3M_VR
-    trains_on: ClassVar[tuple[str, ...]] = ("bsds500",)
+    trains_on: ClassVar[tuple[str, ...]] = ("photos",)
     curve: ClassVar[str | None] = "lmb"
     points: ClassVar[tuple[float, ...]] = (4, 8, 16, 32, 64, 128, 256, 1024)
     variable_rate: ClassVar[bool] = True
@@ -110,6 +113,34 @@ class QRes3MVR(QRes):
     lmb_range: tuple[float, float] = (4, 1024)
     target: str = "mse"  # or ms_ssim: what the weights were trained for
 
+    def __post_init__(self) -> None:
+        pair = self.lmb_range if isinstance(self.lmb_range, (tuple, list)) else ()
+        if not (len(pair) == 2 and all(isinstance(v, (int, float)) for v in pair) and 0 < pair[0] <= pair[1]):
+            raise TesseraError(f"lmb_range={self.lmb_range} must be two numbers above 0, the lower one first.")
+
     def model(self) -> QResVAE:
         """A fresh conditional network."""
         return QResVAE(self.arch, self.lmb, self.lmb_range, self.target)
+
+    @property
+    def trained_range(self) -> tuple[float, float]:
+        """What training draws lambda from."""
+        return self.lmb_range
+
+
+@METHODS.register("qres3m_vr")
+@dataclass(frozen=True)
+class QRes3MVR(QResVR):
+    """Ours: the same blocks at a tenth of the parameters, one set of weights for every lambda."""
+
+    arch: ClassVar[Architecture] = QRES3M_VR
+
+
+@METHODS.register("qres34m_vr")
+@dataclass(frozen=True)
+class QRes34MVR(QResVR):
+    """Ours: the published blocks of ``qres34m``, which takes these weights at each of its lambdas."""
+
+    arch: ClassVar[Architecture] = QRES34M_VR
+    points: ClassVar[tuple[float, ...]] = (16, 32, 64, 128, 256, 512, 1024, 2048)
+    lmb_range: tuple[float, float] = (16, 2048)

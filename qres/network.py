@@ -76,6 +76,8 @@ _DECODER_34M = (
 
 QRES34M_LOSSLESS = Architecture(_ENCODER_34M, _DECODER_34M, -0.4546259594901961, 3.67572653978347)
 QRES34M = Architecture(_ENCODER_34M, (*_DECODER_34M, ("up", 192, 3, 4)), -0.4546259594901961, 3.67572653978347)
+# Conditional on lambda; the embedding is small, so that float16 weights take less than 70 MB.
+QRES34M_VR = replace(QRES34M, embedding=16, gamma=0.1)
 QRES17M = Architecture(
     (
         ("patch", 144, 4), *_cnx(144, 7, 6), ("down", 144, 288, 2), *_cnx(288, 5, 6), ("down", 288, 288, 2),

@@ -32,6 +32,10 @@ class Coded(Method):
     """
 
     paper: ClassVar[str] = PAPER
+    unbound: ClassVar[tuple[str, ...]] = (
+        "coder", "n_beams", "extra_samples", "kl_per_partition", "schedule", "block_size", "compression_seed",
+        "anneal_end",
+    )  # fmt: skip
     coder: str = "beam_search"
     n_beams: int = 20
     extra_samples: float = 1.0  # candidates of a step: exp(extra_samples * kl_per_partition)

@@ -73,6 +73,55 @@ def test_points_are_ordered_along_the_curve(name: str) -> None:
     assert 5 <= len(method.points) <= 9 and sizes[0] < sizes[1]
 
 
+def hard(kind: str, channels: int) -> Picture:
+    """A picture that is hard on buffers and limits: noise, one value, one pixel, one row, one column."""
+    sizes = {"noise": (61, 47), "constant": (40, 40), "pixel": (1, 1), "row": (1, 5000), "column": (5000, 1)}
+    image = np.random.default_rng(1).integers(0, 256, (*sizes[kind], channels), dtype=np.uint8)
+    return np.full_like(image, 77) if kind == "constant" else image
+
+
+@pytest.mark.parametrize("name", HERE)
+@pytest.mark.parametrize("kind", ["noise", "constant", "pixel", "row", "column"])
+def test_hard_pictures_are_coded(name: str, kind: str) -> None:
+    image = hard(kind, 1 if kind == "column" else 3)
+    options = {"preset": "faster"} if name == "vvc" else {"preset": "ultrafast"} if name == "x265" else {}
+    method = codec(name, **options)
+    decoded = method.decompress(method.compress(image))
+    assert decoded.shape == image.shape and (name not in LOSSLESS or np.array_equal(decoded, image))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("jpegls", {}),
+        *(("jpeg", {"quality": q, "subsampling": s, "progressive": p}) for q, s, p in (
+            (100, "4:4:4", False), (100, "4:4:4", True), (90, "4:4:4", False), (90, "4:2:2", True), (94, "4:2:0", False)
+        )),
+    ],
+)  # fmt: skip
+def test_noise_fits_into_the_buffers(name: str, options: dict[str, object]) -> None:
+    image = np.random.default_rng(2).integers(0, 256, (300, 310, 3), dtype=np.uint8)
+    method = codec(name, **options)
+    stream = method.compress(image)
+    assert len(stream) > image.size / 5 and method.decompress(stream).shape == image.shape
+
+
+def test_a_buffer_changes_no_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    from PIL import ImageFile
+
+    image, before = picture(80, 90, 3), ImageFile.MAXBLOCK
+    stream = codec("jpeg").compress(image)
+    monkeypatch.setattr(_stills, "JPEG_ROOM", 0)
+    assert codec("jpeg").compress(image) == stream and before == ImageFile.MAXBLOCK
+
+
+def test_what_vvc_cannot_code_is_said() -> None:
+    with pytest.raises(
+        TesseraError, match=r"^VVC cannot code a 47x61 image: ffmpeg says '.*'; it takes no more than 1 byte"
+    ):
+        codec("vvc", qp=3, preset="faster").compress(hard("noise", 3))
+
+
 # Measured on Kodak with the pinned library versions. Expected: bytes, and PSNR in dB for the lossy ones.
 KODIM03 = {
     "jpeg": (28257, 34.5576),

@@ -127,8 +127,8 @@ def test_options_are_part_of_the_cell(command, pictures):
     }
 
 
-def test_broken_images_are_listed_at_the_end_and_the_rest_goes_on(command, pictures):
-    """A text, a cut file, 16 bits and transparency are refused by name; grey and opaque RGBA are measured."""
+def test_refused_images_are_named_before_and_listed_at_the_end_and_the_rest_goes_on(command, pictures):
+    """A text, a cut file, 16 bits and transparency are left out by name; grey and opaque RGBA are measured."""
     (pictures / "text.png").write_text("no picture")
     whole = (pictures / "0.png").read_bytes()
     (pictures / "cut.png").write_bytes(whole[: len(whole) // 2])
@@ -147,12 +147,15 @@ def test_broken_images_are_listed_at_the_end_and_the_rest_goes_on(command, pictu
         ("deep", "more than 8 bits"),
         ("clear", "transparent"),
     ):
-        assert any(name in line and reason in line and line.startswith("failed: ") for line in ended.err.splitlines())
+        assert any(f"{name}.png" in line and reason in line for line in ended.err.splitlines()[1:])
+    first = ended.err.splitlines()[0]
+    assert first.startswith("left out: 4 of 9 pictures of folder:pictures: ") and "(1 more.)" in first
+    assert all(line.startswith("left out: ") for line in ended.err.splitlines())
     (result,) = Store("results").cells()
     rows = result.images.set_index("image")
     assert sorted(rows.index) == ["0", "1", "2", "grey", "opaque"]
     assert rows.loc["grey", "channels"] == 1 and rows.loc["opaque", "channels"] == 3
-    assert "4 broken left out" in result.about["title"]
+    assert result.about["title"] == "folder pictures, 4 left out" and len(result.about["left_out"]) == 4
     assert "ms_ssim" not in rows.columns, "images below 161 pixels have no MS-SSIM"
 
 

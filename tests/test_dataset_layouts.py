@@ -108,7 +108,7 @@ def test_tar_of_png(tmp_path):
             archive.addfile(info, io.BytesIO(data))
     found = open_dataset("imagenet32", root=tmp_path)
     assert [image.name for image in found] == ["1", "2", "10"]
-    assert found.title == "imagenet32, first 3 valid"
+    assert found.title == "imagenet32, 3 of 50000 valid (1, 2, 10)"
     for image in found:
         assert np.array_equal(image.read(), images[f"valid_32x32/{image.name}.png"])
 
@@ -117,7 +117,7 @@ def test_clic_splits_are_folders(tmp_path):
     folder = tmp_path / "clic" / "mobile_test"
     folder.mkdir(parents=True)
     (folder / "a.png").write_bytes(encoded(noise(3, 3, 3)))
-    assert open_dataset("clic_mobile_test", root=tmp_path).title == "clic, first 1 mobile_test"
+    assert open_dataset("clic_mobile_test", root=tmp_path).title == "clic, 1 of 178 mobile_test (a)"
     with pytest.raises(MissingData, match=r"no images of clic in .*experiments\.prepare with dataset=clic'"):
         open_dataset("clic", root=tmp_path)
     with pytest.raises(MissingData, match=r"clic \(test2022\).*dataset=clic split=test2022'"):
@@ -158,5 +158,22 @@ def test_tfds_reads_prepared_sets_without_tensorflow(tmp_path, monkeypatch):
         assert not images.trainable
         assert sorted(fingerprints(images)) == sorted(fingerprints(pixels.values()))
     assert "tensorflow" not in sys.modules
+    (record,) = (tmp_path / "tfds").rglob("*array_record*")
+    whole = record.read_bytes()
+    for damaged in (
+        b"",
+        whole[:100],
+        whole[: len(whole) // 2],
+        bytes(len(whole)),
+        whole[:90] + bytes(99) + whole[189:],
+    ):
+        record.write_bytes(damaged)
+        with pytest.raises(
+            DataError, match=r"dots/1\.0\.0, test image 0 is damaged \(.*\); prepare the data set again"
+        ):
+            open_dataset("tfds:dots", root=tmp_path / "tfds")
+    (tmp_path / "tfds" / "dots" / "1.0.0" / "features.json").write_text("{")
+    with pytest.raises(DataError, match=r"dots/1\.0\.0 is damaged \(.*\); prepare it again"):
+        open_dataset("tfds:dots", root=tmp_path / "tfds")
     with pytest.raises(MissingData, match=r"tfds:none in .*download_and_prepare"):
         open_dataset("tfds:none", root=tmp_path)

@@ -64,7 +64,7 @@ def noise(*shape):
 def test_real_data(name, title, number, subset, trainable, shape):
     images = open_dataset(name, root=shared("data"))
     assert (images.title, len(images), images.subset, images.trainable) == (title, number, subset, trainable)
-    assert images.broken == () and images.license
+    assert images.left_out == () and images.license
     assert images.images[0].read().shape == shape
     assert len({image.name for image in images}) == number
     assert images.images[-1].read().dtype == np.uint8
@@ -128,11 +128,11 @@ def test_a_changed_kodak_file_is_reported_and_left_out(tmp_path):
     (folder / "kodim03.png").write_bytes(encoded(noise(8, 8, 3)))
     images = open_dataset("kodak", root=tmp_path)
     assert [image.name for image in images] == ["kodim01", "kodim02"]
-    assert images.subset and images.title == "kodak, 1 broken left out"
-    assert images.broken[0].startswith("kodim03 is not the published file")
+    assert images.subset and images.title == "kodak, first 2, 1 left out"
+    assert images.left_out[0].startswith("kodim03 is not the published file")
 
 
-def test_folder_reports_broken_images_and_keeps_the_others(tmp_path):
+def test_folder_reports_what_it_leaves_out_and_keeps_the_others(tmp_path):
     good = noise(5, 6, 3)
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "good.png").write_bytes(encoded(good))
@@ -142,8 +142,10 @@ def test_folder_reports_broken_images_and_keeps_the_others(tmp_path):
     images = open_dataset(f"folder:{tmp_path}")
     assert [image.name for image in images] == ["sub-good"]
     assert np.array_equal(images.images[0].read(), good)
-    assert len(images.broken) == 2 and "broken.png is damaged" in images.broken[0] and "8 bits" in images.broken[1]
-    assert images.title == f"folder {tmp_path.name}, 2 broken left out" and images.subset
+    assert (
+        len(images.left_out) == 2 and "broken.png is damaged" in images.left_out[0] and "8 bits" in images.left_out[1]
+    )
+    assert images.title == f"folder {tmp_path.name}, 2 left out" and images.subset
 
 
 def test_folder_names_are_unique(tmp_path):
@@ -162,7 +164,7 @@ def test_folder_without_images(tmp_path):
         open_dataset(f"folder:{tmp_path}")
 
 
-def test_checked_moves_broken_images(tmp_path):
+def test_checked_moves_refused_images(tmp_path):
     (tmp_path / "ffhq" / "thumbnails128").mkdir(parents=True)
     (tmp_path / "ffhq" / "thumbnails128" / "00000.png").write_bytes(encoded(noise(4, 4, 3)))
     (tmp_path / "ffhq" / "thumbnails128" / "00001.png").write_bytes(b"")
@@ -170,7 +172,7 @@ def test_checked_moves_broken_images(tmp_path):
     with pytest.raises(ImageError, match=r"00001\.png"):
         images.images[1].read()
     checked = images.checked()
-    assert len(checked) == 1 and len(checked.broken) == 1 and "1 broken left out" in checked.title
+    assert len(checked) == 1 and len(checked.left_out) == 1 and "1 left out" in checked.title
 
 
 def test_names_are_answered():
@@ -254,7 +256,7 @@ def test_the_worked_example_of_the_page_adds_a_data_set(tmp_path, monkeypatch):
         open_dataset("tecnick", root=tmp_path)
     (tmp_path / "tecnick").mkdir()
     (tmp_path / "tecnick" / "a.png").write_bytes(encoded(noise(2, 2, 3)))
-    assert open_dataset("tecnick", root=tmp_path).title == "tecnick, first 1"
+    assert open_dataset("tecnick", root=tmp_path).title == "tecnick, 1 of 100 (a)"
 
 
 def test_celeba_official_partition(tmp_path, monkeypatch):

@@ -89,16 +89,43 @@ def test_patterns_and_lists(pictures, weights, tmp_path):
     assert sorted(p.name for p in (tmp_path / "two").iterdir()) == ["a.tsr", "c.tsr"]
 
 
-def test_what_is_there_is_skipped(pictures, weights, capsys):
+def test_only_the_same_is_skipped(pictures, weights, capsys):
     source, stream = pictures / "a.png", pictures / "a.tsr"
     stream.write_bytes(b"mine")
-    assert run("compress", weights[0], input=str(source)) == 0
-    assert stream.read_bytes() == b"mine" and "skipped" in capsys.readouterr().out
+    assert run("compress", weights[0], input=str(source)) == 2, "something that is no stream"
+    assert stream.read_bytes() == b"mine" and "a.tsr is there already and is not" in capsys.readouterr().err
     assert run("compress", weights[0], input=str(source), overwrite=True) == 0
-    assert stream.read_bytes() != b"mine"
+    made = stream.read_bytes()
+    assert made != b"mine" and not list(pictures.glob("*.part"))
+    assert run("compress", weights[0], input=str(source)) == 0
+    assert "a.tsr is there already, the same" in capsys.readouterr().out and stream.read_bytes() == made
+    for other, options in ((weights[0], {"params": {"lmb": 16.0}}), (weights[1], {})):
+        assert run("compress", other, input=str(source), **options) == 2, "another lambda, other weights"
+        assert "overwrite=True" in capsys.readouterr().err and stream.read_bytes() == made
+    save_image(source, open_image(source)[::2].copy())
+    assert run("compress", weights[0], input=str(source)) == 2, "another picture"
+    assert stream.read_bytes() == made
+    assert run("compress", weights[0], input=str(source), overwrite=True) == 0 and stream.read_bytes() != made
+
+
+def test_only_the_same_picture_is_skipped(pictures, weights, capsys):
+    source, stream, decoded = pictures / "a.png", pictures / "a.tsr", pictures / "a.decoded.png"
+    assert run("compress", weights[0], input=str(source)) == 0
     before = source.read_bytes()
-    assert run("decompress", weights[0], input=str(stream), overwrite=True) == 0
-    assert source.read_bytes() == before and (pictures / "a.decoded.png").exists()
+    assert run("decompress", weights[0], input=str(stream)) == 0
+    assert source.read_bytes() == before
+    assert run("decompress", weights[0], input=str(stream)) == 0 and "the same" in capsys.readouterr().out
+    for wrong in (before, b"no picture"):
+        decoded.write_bytes(wrong)
+        assert run("decompress", weights[0], input=str(stream)) == 2 and decoded.read_bytes() == wrong
+        assert "a.decoded.png is there already and is not" in capsys.readouterr().err
+    assert run("decompress", weights[0], input=str(stream), overwrite=True) == 0 and decoded.read_bytes() != wrong
+
+
+def test_a_classical_stream_of_another_quality_is_not_skipped(pictures, tmp_path):
+    options = {"method": "jpeg", "input": str(pictures / "a.png"), "output": str(tmp_path / "a.tsr")}
+    assert run("compress", params={"quality": 30}, **options) == run("compress", params={"quality": 30}, **options) == 0
+    assert run("compress", params={"quality": 60}, **options) == 2
 
 
 def test_a_broken_input_does_not_stop_the_rest(pictures, weights, tmp_path, capsys):
@@ -142,6 +169,8 @@ def test_a_method_without_weights(pictures, tmp_path):
         ({"input": "IN/a.png", "weights": "nowhere"}, "no weights at nowhere"),
         ({"input": "IN/a.png", "method": "qres3m_vx", "params": {}}, "qres3m_vr"),
         ({"input": "IN/a.png", "device": "cuda:99"}, "device=cuda:99 is not available"),
+        ({"input": "IN/a.png", "device": "mps"}, "device=mps is not available here: use device=cpu"),
+        ({"input": "IN/a.png", "params": {"lmb": 5000}}, "lmb=5000 is outside of .* use 4 to 1024"),
     ],
 )
 def test_mistakes(pictures, weights, options, sentence):

@@ -264,7 +264,8 @@ def test_kept_pictures_are_exact(tmp_path):
         original = np.broadcast_to(image.read(), (*image.read().shape[:2], 3))
         kept = open_image(store.picture(result.key, image.name))
         assert np.array_equal(np.broadcast_to(kept, original.shape), original >> 4 << 4)
-        assert np.array_equal(np.broadcast_to(open_image(store.original("toy", image.name)), original.shape), original)
+        beside = open_image(store.original("toy", image.name, images.fingerprint))
+        assert np.array_equal(np.broadcast_to(beside, original.shape), original)
 
 
 def test_private_and_unwanted_pictures_are_not_kept(tmp_path):
@@ -338,10 +339,11 @@ def test_on_a_device_time_is_wall_clock_and_memory_is_the_device_s(tmp_path, mon
     images = image_set([(8, 8, 3), (8, 8, 3)])
     cell = Cell("zip", {}, 0, "toy", "test", device="cuda")
     about = describe(ZipMethod(), images)
-    frame = measure(cell, Busy(), images, Store(tmp_path), about=about, provenance={}).images
+    result = measure(cell, Busy(), images, Store(tmp_path), about=about, provenance={})
+    frame = result.images
     assert (frame["encode_s"] > 0.45).all() and (frame["peak_memory_mb"] == 5).all()
     assert device.waits == 12 and device.resets == 2
-    assert "device" in Store(tmp_path).read(cell).about["time_note"]
+    assert "device" in Store(tmp_path).read(result.cell).about["time_note"]
 
 
 def test_a_changed_original_is_kept_anew(tmp_path):
@@ -350,7 +352,8 @@ def test_a_changed_original_is_kept_anew(tmp_path):
     for seed in (0, 1):
         images = image_set([(8, 8, 3)], seed=seed)
         run(tmp_path, Zip(), images, point=seed, keep_images=True)
-        assert np.array_equal(open_image(Store(tmp_path).original("toy", "im/0")), images.images[0].read())
+        kept = Store(tmp_path).original("toy", "im/0", images.fingerprint)
+        assert np.array_equal(open_image(kept), images.images[0].read())
 
 
 # ---- provenance

@@ -197,7 +197,7 @@ def test_the_published_files_from_a_mirror(server, tmp_path, name, files):
     for file in DATASETS[name].downloads:
         server.files[file.file] = (shared(f"data/{name}") / file.file).read_bytes()
     images = prepare(name, tmp_path, url=server.url)
-    assert not images.subset and not images.broken
+    assert not images.subset and not images.left_out
     assert len(server.requests) == len(leftovers(tmp_path)) == files
 
 

@@ -16,6 +16,7 @@ from core import bitstream
 from core.bitstream import Stream, SymbolCheck
 from core.codec import Image
 from core.entropy import Decoder, Encoder, Tables, categorical_table, ideal_bits
+from core.finite import checked_counts
 from core.planes import to_image
 from vq.vqvae import VQVAE
 
@@ -31,7 +32,9 @@ class VQCodec:
     def __init__(self, model: VQVAE, name: str, digest: bytes, books: int | None = None) -> None:
         self.model = model.eval()
         self.codebook_sizes = model.quantizer.codebook_sizes[:books]
-        self.weights = [2 * c.cpu().numpy() + 1 for c in model.counts[:books]]  # never zero: any code can be sent
+        self.weights = [
+            2 * checked_counts(c, "counts of codes") + 1 for c in model.counts[:books]
+        ]  # never zero: any code can be sent
         self.tables: list[Tables] = [categorical_table(weights) for weights in self.weights]
         self.prior = None if model.prior is None else model.prior.fixed()
         self.fingerprint = bitstream.fingerprint(name, str(len(self.codebook_sizes)), digest)

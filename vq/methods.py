@@ -36,6 +36,7 @@ class VQMethod(Method):
     paper: ClassVar[str] = "van den Oord et al., arXiv 1711.00937"
     trains_on: ClassVar[tuple[str, ...]] = ("fashion_mnist",)
     note: ClassVar[str] = "Container header (16 bytes on a small image) counts."
+    unbound: ClassVar[tuple[str, ...]] = ("prior",)
     channels: int = 1  # 1: each colour is a grey image of its own; 3: RGB
     hidden: tuple[int, ...] = (32,)  # widths, one stride of 2 each
     dim: int = 64  # of a latent vector
@@ -199,6 +200,11 @@ class Residual(VQMethod):
         if not 1 <= self.stages <= self.max_stages:
             raise QuantizerError(f"stages={self.stages} must be 1 to {self.max_stages}, the stages that are trained.")
         return VQCodec(model, self.name, checkpoint.digest(model), self.stages)
+
+    @property
+    def trained_range(self) -> tuple[int, int]:
+        """Any number of stages from the first."""
+        return 1, self.max_stages
 
 
 @METHODS.register("pq")

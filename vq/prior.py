@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.entropy import Decoder, Encoder, Tables
+from core.finite import NumbersError
 from core.tables import PRECISION
 
 REACH = 2
@@ -33,6 +34,7 @@ LOGIT = 64  # steps per nat
 PASSES, STEPS = 1, (100, 1000)  # over the codes that the prior learns from, and the least and most steps
 POSITIONS, WINDOW = 4096, 32  # codes of one step, and the largest side of a window that is cut from a grid
 RATE = 5e-3  # of Adam at the start; it falls to zero in a straight line
+EXACT = 2.0**53  # below it float64 has every whole number
 FLOOR = 14 * LOGIT  # a code further below the best one than this counts as if it were here
 
 Floats = NDArray[np.float64]
@@ -104,6 +106,17 @@ class FixedPrior:
         self.context, self.bias = _whole(prior.context.weight, FINE).T, _whole(prior.context.bias, FINE * COARSE)
         self.current = [_whole(c.weight, FINE).T for c in prior.current]
         self.heads = [(_whole(h.weight, FINE).T, _whole(h.bias, FINE * COARSE)) for h in prior.heads]
+        if not self._largest() < EXACT:
+            raise NumbersError("the weights of the prior are too large for exact arithmetic: use others.")
+
+    def _largest(self) -> float:
+        """No number of a pass is above this in magnitude."""
+        codes = [float(np.abs(e).max()) for e in self.embed]
+        steps = [top * float(np.abs(c).sum(0).max()) for top, c in zip(codes, self.current, strict=False)]
+        hidden = sum(codes) * float(np.abs(self.context).sum(0).max()) + float(np.abs(self.bias).max()) + sum(steps)
+        return max(
+            hidden, *(hidden / FINE * float(np.abs(w).sum(0).max()) + float(np.abs(b).max()) for w, b in self.heads)
+        )
 
     def encode(self, codes: Codes, encoder: Encoder) -> None:
         """Append codes (books, h, w) to a stream: wave after wave, the books of a wave one after the other."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.codec import Image, TesseraError
+from core.finite import checked_latents
 from core.planes import batches, to_planes
 from core.train import Step
 from vq.prior import Prior
@@ -104,7 +105,7 @@ class VQVAE(nn.Module):
     @torch.inference_mode()
     def encode(self, x: Tensor) -> Tensor:
         """Images of sides divisible by the stride -> codes, int64 (B, books, h, w)."""
-        latent = self.encoder(x - 0.5).permute(0, 2, 3, 1)
+        latent = checked_latents(self.encoder(x - 0.5)).permute(0, 2, 3, 1)
         codes: Tensor = self.quantizer(latent).codes
         return codes.permute(0, 3, 1, 2)
 

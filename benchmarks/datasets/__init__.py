@@ -19,6 +19,7 @@ from benchmarks.datasets.base import (
 )
 from benchmarks.datasets.files import DataError
 from benchmarks.datasets.opening import (
+    converted_name,
     data_roots,
     fingerprints,
     open_dataset,
@@ -37,6 +38,7 @@ __all__ = [
     "MissingData",
     "NamedImage",
     "Split",
+    "converted_name",
     "data_roots",
     "dataset",
     "fingerprints",

@@ -10,13 +10,17 @@ A data set is one decorated function in one file of this folder::
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from core.codec import Image, TesseraError
 from core.registry import Registry
+
+SHOWN = 3  # pictures that are left out and named before work starts
+NAMED = 3  # images of a part of a split that its title names
 
 
 class MissingData(TesseraError):
@@ -25,14 +29,19 @@ class MissingData(TesseraError):
 
 @dataclass(frozen=True)
 class NamedImage:
-    """One image, read when asked: ``data`` gives its stored bytes, ``decode`` makes them an image."""
+    """One image, read when asked: ``data`` gives its stored bytes, ``decode`` makes them an image.
+
+    In sets whose name takes an argument, ``decode`` also takes ``convert=``, a ``core.images.Conversion``. ``files``
+    are those that the bytes lie in: while they stay as they are, so do the bytes. Empty: not known.
+    """
 
     name: str
     data: Callable[[], bytes] = field(repr=False)
-    decode: Callable[[bytes], Image] = field(repr=False)
+    decode: Callable[..., Image] = field(repr=False)
+    files: tuple[Path, ...] = field(default=(), repr=False)
 
     def read(self) -> Image:
-        """The image, uint8 (H, W, C); raises ``core.images.ImageError`` when its file is broken."""
+        """The image, uint8 (H, W, C); raises ``core.images.ImageError`` when its file cannot be used."""
         return self.decode(self.data())
 
     def sha256(self) -> str:
@@ -46,8 +55,8 @@ class ImageSet:
 
     ``title`` is the wording for every table and legend ('cifar10, first 1000 test'); ``subset`` tells that it is not
     the complete official split; ``private`` that its pictures must never be stored or published; ``overlaps`` names
-    data sets that show the same pictures in another size, which no pixel fingerprint can notice; ``broken`` has one
-    sentence for each unusable file that was left out.
+    data sets that show the same pictures in another size, which no pixel fingerprint can notice; ``left_out`` has one
+    sentence for each file that cannot be used; ``limit`` is the limit asked for where it left images out, else None.
     """
 
     name: str
@@ -60,7 +69,8 @@ class ImageSet:
     private: bool = False
     note: str = ""
     overlaps: tuple[str, ...] = ()
-    broken: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    limit: int | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -74,25 +84,38 @@ class ImageSet:
         return fingerprint(self.images)
 
     def checked(self) -> ImageSet:
-        """The same set after every image was decoded once: broken ones are moved to ``broken``."""
-        good, broken = [], list(self.broken)
+        """The same set after every image was decoded once: those that are refused are moved to ``left_out``."""
+        good, refused = [], list(self.left_out)
         for image in self.images:
             try:
                 image.read()
                 good.append(image)
             except TesseraError as error:
-                broken.append(str(error))
+                refused.append(str(error))
         lost = len(self.images) - len(good)
         if not lost:
             return self
-        title = f"{self.title}, {lost} broken left out"
-        return replace(self, title=title, images=tuple(good), subset=True, broken=tuple(broken))
+        title = f"{self.title}, {lost} left out"
+        return replace(self, title=title, images=tuple(good), subset=True, left_out=tuple(refused))
+
+    def refused(self) -> str:
+        """What is left out, in one sentence with the first reasons; '' where nothing is."""
+        if not self.left_out:
+            return ""
+        first = " ".join(f"{sentence.rstrip('.')}." for sentence in self.left_out[:SHOWN])
+        more = f" ({len(self.left_out) - SHOWN} more.)" if len(self.left_out) > SHOWN else ""
+        total = len(self) + len(self.left_out)
+        return f"left out: {len(self.left_out)} of {total} pictures of {self.name}: {first}{more}"
 
 
 def fingerprint(images: tuple[NamedImage, ...]) -> str:
     """SHA-256 over lines 'digest  name', as ``sha256sum`` prints them."""
-    lines = "".join(f"{image.sha256()}  {image.name}\n" for image in images)
-    return hashlib.sha256(lines.encode()).hexdigest()
+    return fingerprint_of((image.sha256(), image.name) for image in images)
+
+
+def fingerprint_of(digests: Iterable[tuple[str, str]]) -> str:
+    """The fingerprint of a set from the digest and the name of each image, in order."""
+    return hashlib.sha256("".join(f"{digest}  {name}\n" for digest, name in digests).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -102,16 +125,27 @@ class Found:
     images: tuple[NamedImage, ...]
     title: str = ""
     note: str = ""
-    broken: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Split:
-    """The official split: its number of images (0: unknown) and, where known, the fingerprint of the complete set."""
+    """The official split: its number of images (0: unknown) and, where known, the fingerprint of the complete set.
+
+    ``start`` is the number in the name of its first image where names count up one by one, None where they do not.
+    """
 
     count: int = 0
     trainable: bool = False
     fingerprint: str = ""
+    start: int | None = None
+
+    def begins_with(self, names: Sequence[str]) -> bool:
+        """Whether these can only be the split's first images: their names count up from its first."""
+        numbers = [re.search(r"(\d+)$", name) for name in names]
+        return self.start is not None and [n and int(n[1]) for n in numbers] == [
+            *range(self.start, self.start + len(names))
+        ]
 
 
 @dataclass(frozen=True)
@@ -157,10 +191,16 @@ class Dataset:
     argument: str = ""  # what follows the colon in the name ('PATH' in folder:PATH); such a set has no folder
     roots: Callable[[], list[Path]] = list  # further data roots
 
-    def title(self, split: str, number: int, whole: bool) -> str:
-        """'cifar10 test' for a complete split, 'cifar10, first 9 test' for its beginning, 'kodak' for the only one."""
-        name = self.name if whole else f"{self.name}, first {number}"
-        return name if len(self.splits) == 1 else f"{name} {split}"
+    def title(self, split: str, names: Sequence[str], whole: bool, first: bool) -> str:
+        """'cifar10 test' for a complete split, 'cifar10, first 9 test' for its beginning, 'kodak' for the only one.
+
+        Others of a split are named where they are few: 'kodak, 2 of 24 (kodim05, kodim06)', 'kodak, 9 of 24'.
+        """
+        count = self.splits[split].count
+        some = f"first {len(names)}" if first else f"{len(names)} of {count}" if count else f"{len(names)} images"
+        said = "" if len(self.splits) == 1 else f" {split}"
+        listed = f" ({', '.join(names)})" if not whole and not first and len(names) <= NAMED else ""
+        return f"{self.name}{said}" if whole else f"{self.name}, {some}{said}{listed}"
 
 
 DATASETS: Registry[Dataset] = Registry("data set")

@@ -13,7 +13,7 @@ FIRST = {"test": "cifar10_test_first1000.npz", "train": "cifar10_train_first4000
 
 @dataset(
     "cifar10",
-    splits={"test": Split(10000), "train": Split(50000, trainable=True)},
+    splits={"test": Split(10000, start=0), "train": Split(50000, trainable=True, start=0)},
     license="no licence stated by its owner (University of Toronto); cite Krizhevsky, 2009",
     downloads=(
         Download(
@@ -29,6 +29,6 @@ def cifar10(folder: Path, split: str) -> Found | None:
     for place in (folder, folder / "cifar-10-batches-bin"):
         paths = [place / name for name in FILES[split]]
         if all(path.is_file() for path in paths):
-            return Found(array_images(cifar_array(*paths), split))
+            return Found(array_images(cifar_array(*paths), split, tuple(paths)))
     path = folder / FIRST[split]
-    return Found(array_images(npz_array(path), split)) if path.is_file() else None
+    return Found(array_images(npz_array(path), split, (path,))) if path.is_file() else None

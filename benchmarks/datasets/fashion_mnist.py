@@ -13,7 +13,7 @@ FILES = {"test": "t10k-images-idx3-ubyte", "train": "train-images-idx3-ubyte"}
 
 @dataset(
     "fashion_mnist",
-    splits={"test": Split(10000), "train": Split(60000, trainable=True)},
+    splits={"test": Split(10000, start=0), "train": Split(60000, trainable=True, start=0)},
     license="MIT, Copyright (c) 2017 Zalando SE",
     downloads=(
         Download(
@@ -35,5 +35,5 @@ def fashion_mnist(folder: Path, split: str) -> Found | None:
     for suffix in (".gz", ""):
         path = folder / f"{FILES[split]}{suffix}"
         if path.is_file():
-            return Found(array_images(idx_array(path), split))
+            return Found(array_images(idx_array(path), split, (path,)))
     return None

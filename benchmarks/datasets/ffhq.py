@@ -14,10 +14,10 @@ TRAINING = 60000  # NVIDIA's training set: images 00000 to 59999
 @dataset(
     "ffhq",
     splits={
-        "thumbnails128": Split(70000),
-        "images1024": Split(70000),
+        "thumbnails128": Split(70000, start=0),
+        "images1024": Split(70000, start=0),
         "images256": Split(),
-        "train": Split(TRAINING, trainable=True),
+        "train": Split(TRAINING, trainable=True, start=0),
     },
     default=("thumbnails128",),
     license=(

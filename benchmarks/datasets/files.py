@@ -12,18 +12,20 @@ import re
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.datasets.base import Found, NamedImage
 from core.codec import Image, TesseraError
-from core.images import decode_image
+from core.images import AS_STORED, Conversion, decode_image
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm", ".gif"})
+_FORMATS = "png jpg jpeg webp bmp tif tiff ppm pgm pnm pbm gif avif heic heif hif jp2 j2k j2c jpc jpf jxl sgi rgb bw"
+SUFFIXES = frozenset(f".{name}" for name in (*_FORMATS.split(), "qoi"))
 Array = NDArray[np.uint8]
 
 
@@ -58,38 +60,64 @@ def labels(paths: list[str]) -> list[str]:
 
 
 def image_files(folder: Path, pattern: str = "*") -> tuple[NamedImage, ...]:
-    """The image files of a folder that match a glob pattern (``**/*`` descends), in natural order of their names."""
+    """The image files of a folder that match a glob pattern (``**/*`` descends), in natural order of their names.
+
+    Links are followed, to folders, too. A link to nothing is an image that cannot be read.
+    """
     if not folder.is_dir():
         return ()
-    paths = [p.relative_to(folder).as_posix() for p in folder.glob(pattern) if is_image(p.name) and p.is_file()]
+    entries = below(folder) if pattern == "**/*" else folder.glob(pattern)
+    paths = [p.relative_to(folder).as_posix() for p in entries if is_image(p.name) and not p.is_dir()]
     paths.sort(key=natural)
     return tuple(file_image(folder / path, name) for path, name in zip(paths, labels(paths), strict=True))
 
 
+def below(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """Everything but folders below a folder, through links, too; a link back to a folder above it is not followed.
+
+    Raises ``DataError`` for a folder that cannot be read.
+    """
+    try:
+        real, entries = folder.resolve(), sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read ({error.strerror or error}); make it readable or move it.") from error
+    if real in above:
+        return
+    for entry in entries:
+        if entry.is_dir():
+            yield from below(entry, above | {real})
+        else:
+            yield entry
+
+
 def file_image(path: Path, name: str) -> NamedImage:
     """The image in one file, under a name."""
-    return NamedImage(name, partial(_file_bytes, path), partial(_decode, str(path)))
+    return NamedImage(name, partial(_file_bytes, path), partial(_decode, str(path)), (path,))
 
 
 def verified(images: tuple[NamedImage, ...], digests: Mapping[str, str]) -> Found | None:
-    """The images whose file has the published SHA-256; the others are reported as broken."""
-    good, broken = [], []
+    """The images whose file has the published SHA-256; the others are left out."""
+    good, other = [], []
     for image in images:
-        if image.sha256() == digests.get(image.name):
-            good.append(image)
-        else:
-            broken.append(f"{image.name} is not the published file (its SHA-256 differs); delete it and prepare again.")
-    return Found(tuple(good), broken=tuple(broken)) if images else None
+        try:
+            if image.sha256() == digests.get(image.name):
+                good.append(image)
+                continue
+            reason = f"{image.name} is not the published file (its SHA-256 differs); delete it and prepare again."
+        except DataError as error:
+            reason = str(error)
+        other.append(reason)
+    return Found(tuple(good), left_out=tuple(other)) if images else None
 
 
 def zip_images(path: Path) -> tuple[NamedImage, ...]:
     """The images of a zip archive, read member by member."""
     if not path.is_file():
         return ()
-    members = sorted((n for n in _open_zip(path, os.getpid()).namelist() if is_image(n)), key=natural)
+    members = sorted((n for n in _open_zip(path, os.getpid(), state(path)).namelist() if is_image(n)), key=natural)
     names = labels([Path(member).name for member in members])
     return tuple(
-        NamedImage(name, partial(_zip_bytes, path, member), partial(_decode, f"{path}:{member}"))
+        NamedImage(name, partial(_zip_bytes, path, member), partial(_decode, f"{path}:{member}"), (path,))
         for name, member in zip(names, members, strict=True)
     )
 
@@ -106,21 +134,35 @@ def tar_images(path: Path) -> tuple[NamedImage, ...]:
     order = sorted(members, key=natural)
     names = labels([Path(member).name for member in order])
     return tuple(
-        NamedImage(name, partial(_span_bytes, path, *members[member]), partial(_decode, f"{path}:{member}"))
+        NamedImage(name, partial(_span_bytes, path, *members[member]), partial(_decode, f"{path}:{member}"), (path,))
         for name, member in zip(names, order, strict=True)
     )
 
 
-def array_images(images: Array, prefix: str, names: NDArray[np.str_] | None = None) -> tuple[NamedImage, ...]:
-    """One image for each entry of (N, H, W, C): 'prefix-00000', ..., or the given names."""
+def array_images(
+    images: Array, prefix: str, files: tuple[Path, ...] = (), names: NDArray[np.str_] | None = None
+) -> tuple[NamedImage, ...]:
+    """One image for each entry of (N, H, W, C): 'prefix-00000', ..., or the given names. ``files`` are their source."""
     decode = partial(_from_samples, images.shape[1:])
     given = [f"{prefix}-{i:05d}" for i in range(len(images))] if names is None else labels([str(n) for n in names])
-    return tuple(NamedImage(name, image.tobytes, decode) for name, image in zip(given, images, strict=True))
+    return tuple(NamedImage(name, image.tobytes, decode, files) for name, image in zip(given, images, strict=True))
+
+
+def state(*paths: Path) -> tuple[tuple[int, int, int], ...]:
+    """What tells that files are the ones read before: size and times of each."""
+    try:
+        return tuple((s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in (path.stat() for path in paths))
+    except OSError:
+        return ()
+
+
+def npz_array(path: Path, key: str = "images") -> Array:
+    """A uint8 array (N, H, W, C) of an .npz file, read once."""
+    return _npz_array(path, key, state(path))
 
 
 @lru_cache(maxsize=4)
-def npz_array(path: Path, key: str = "images") -> Array:
-    """A uint8 array (N, H, W, C) of an .npz file, read once."""
+def _npz_array(path: Path, key: str, now: tuple[Any, ...]) -> Array:
     try:
         with np.load(path, allow_pickle=False) as archive:
             images: Array = archive[key]
@@ -129,12 +171,16 @@ def npz_array(path: Path, key: str = "images") -> Array:
     return _expect(path, images)
 
 
-@lru_cache(maxsize=4)
 def idx_array(path: Path) -> Array:
     """A uint8 array (N, H, W, 1) of an idx3-ubyte file, gzipped or not, read once.
 
     Format: two zero bytes, type 8, three dimensions, their sizes as big-endian uint32, then the samples.
     """
+    return _idx_array(path, state(path))
+
+
+@lru_cache(maxsize=4)
+def _idx_array(path: Path, now: tuple[Any, ...]) -> Array:
     data = _gunzip(path) if path.suffix == ".gz" else _file_bytes(path)
     if data[:4] != b"\x00\x00\x08\x03" or len(data) < 16:
         raise DataError(f"{path} is not an idx file of images; delete it and prepare again.")
@@ -144,12 +190,16 @@ def idx_array(path: Path) -> Array:
     return _expect(path, np.frombuffer(data, np.uint8, offset=16).reshape(*shape, 1))
 
 
-@lru_cache(maxsize=4)
 def cifar_array(*paths: Path) -> Array:
     """A uint8 array (N, 32, 32, 3) of CIFAR-10 binary files, read once.
 
     Format: records of one label byte and 3072 samples, channel after channel, each row by row.
     """
+    return _cifar_array(paths, state(*paths))
+
+
+@lru_cache(maxsize=4)
+def _cifar_array(paths: tuple[Path, ...], now: tuple[Any, ...]) -> Array:
     parts = []
     for path in paths:
         data = np.frombuffer(_file_bytes(path), np.uint8)
@@ -171,8 +221,8 @@ def _expect(path: Path, images: Array) -> Array:
     return images
 
 
-def _decode(name: str, data: bytes) -> Image:
-    return decode_image(data, name)
+def _decode(name: str, data: bytes, convert: Conversion = AS_STORED) -> Image:
+    return decode_image(data, name, convert)
 
 
 def _from_samples(shape: tuple[int, int, int], data: bytes) -> Image:
@@ -180,6 +230,10 @@ def _from_samples(shape: tuple[int, int, int], data: bytes) -> Image:
 
 
 def _file_bytes(path: Path) -> bytes:
+    if path.is_symlink() and not path.exists():
+        raise DataError(f"{path} is a link to nothing; mend or remove it.")
+    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+        raise DataError(f"{path} is not a regular file; remove it.")
     try:
         return path.read_bytes()
     except OSError as error:
@@ -187,20 +241,23 @@ def _file_bytes(path: Path) -> bytes:
 
 
 def _span_bytes(path: Path, start: int, size: int) -> bytes:
-    with path.open("rb") as file:
-        file.seek(start)
-        return file.read(size)
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            return file.read(size)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error}); check the file.") from error
 
 
 def _zip_bytes(path: Path, member: str) -> bytes:
     try:
-        return _open_zip(path, os.getpid()).read(member)
+        return _open_zip(path, os.getpid(), state(path)).read(member)
     except (zipfile.BadZipFile, zlib.error, OSError) as error:
         raise DataError(f"{path}:{member} is damaged ({error}); delete the archive and prepare again.") from error
 
 
 @lru_cache(maxsize=2)
-def _open_zip(path: Path, process: int) -> zipfile.ZipFile:
+def _open_zip(path: Path, process: int, now: tuple[Any, ...]) -> zipfile.ZipFile:
     """An archive stays open, once for each process: forked readers must not share one file position."""
     try:
         return zipfile.ZipFile(path)

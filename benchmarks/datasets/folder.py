@@ -6,16 +6,17 @@ from pathlib import Path
 
 from benchmarks.datasets.base import Found, Split, dataset
 from benchmarks.datasets.files import found, image_files
+from core.images import KNOWN
 
 
 @dataset(
     "folder",
     splits={"all": Split(trainable=True)},
     license="the folder's own",
-    manual="a folder of PNG, JPEG, WebP, TIFF, BMP, PPM or GIF files is what it takes",
+    manual=f"a folder of PNG, JPEG or other image files is what it takes ({KNOWN})",
     argument="PATH",
 )
 def folder(path: Path, split: str) -> Found | None:
-    """Every image file below the path, in natural order; each is decoded once, so that broken ones are known."""
+    """Every image file below the path, in natural order; each is decoded once, so that refused ones are known."""
     images = image_files(path, "**/*")
     return found(images, f"folder {path.resolve().name}")

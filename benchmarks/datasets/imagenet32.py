@@ -27,7 +27,7 @@ def _sample(folder: Path, size: int, title: str) -> Found | None:
         return None
     with np.load(path, allow_pickle=False) as archive:
         names = archive["names"]
-    return found(array_images(npz_array(path), "", names), title, NOTE)
+    return found(array_images(npz_array(path), "", (path,), names), title, NOTE)
 
 
 @dataset(
@@ -45,7 +45,7 @@ def _sample(folder: Path, size: int, title: str) -> Found | None:
         ),
     ),
     manual=MANUAL.format(size=32),
-    overlaps=("imagenet64_sample",),
+    overlaps=("imagenet64_sample", "photos"),
 )
 def imagenet32(folder: Path, split: str) -> Found | None:
     """valid_32x32.tar read in place, its extracted folder, or the sample's .npz."""

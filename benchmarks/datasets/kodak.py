@@ -38,7 +38,7 @@ DIGESTS = {
 
 @dataset(
     "kodak",
-    splits={"test": Split(24)},
+    splits={"test": Split(24, start=1)},
     license="released by the Eastman Kodak Company for unrestricted usage",
     downloads=tuple(Download(f"{URL}{name}.png", sha256) for name, sha256 in DIGESTS.items()),
 )

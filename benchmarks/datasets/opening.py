@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ from numpy.typing import NDArray
 
 from benchmarks.datasets.base import DATASETS, Dataset, Found, ImageSet, MissingData, NamedImage
 from core.codec import Image, TesseraError
+from core.images import AS_STORED, Conversion
 from core.registry import unknown
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -28,6 +32,31 @@ def data_roots(root: str | Path | None = None) -> list[Path]:
         return [Path(os.environ["TESSERA_DATA"]).expanduser()]
     beside = CHECKOUT.parent / "shared" / "data"
     return [Path("data"), *([beside] if beside.is_dir() else [])]
+
+
+CONVERTED = re.compile(r"(?:\+(?:alpha|depth)=[^+/]*)+$")
+
+
+def split_conversion(name: str) -> tuple[str, Conversion]:
+    """A name without the conversions behind it, and those: 'folder:photos+alpha=white+depth=8'."""
+    found = CONVERTED.search(name)
+    if found is None:
+        return name, AS_STORED
+    given = dict(part.split("=", 1) for part in found[0][1:].split("+"))
+    if given.get("depth", "8") != "8":
+        raise TesseraError(f"depth={given['depth']} must be 8.")
+    if "alpha" in given and not given["alpha"]:
+        raise TesseraError("alpha= must be white or black.")
+    return name[: found.start()], Conversion(given.get("alpha", ""), int(given.get("depth", 0)))
+
+
+def converted_name(name: str, alpha: str | None = None, depth: int | None = None) -> str:
+    """The name of a data set with what is converted behind it, which makes it another data set.
+
+    Raises ``core.images.ImageError`` for values other than white, black and 8.
+    """
+    base, known = split_conversion(name)
+    return "+".join((base, *Conversion(alpha or known.alpha, depth or known.depth).parts))
 
 
 def parse_name(name: str, split: str | None = None) -> tuple[Dataset, str, str | None]:
@@ -51,11 +80,17 @@ def open_dataset(
 ) -> ImageSet:
     """The images of a data set, lazily read, with the wording for tables.
 
-    ``name``: a registered name, a name with its split (``bsds500_train``, ``clic_mobile_test``), ``folder:PATH`` or
-    ``tfds:NAME``. ``limit`` keeps the first images. Raises ``MissingData``, ``core.registry.UnknownName``, or
-    ``DataError`` for damaged data files.
+    ``name``: a registered name, a name with its split (``bsds500_train``, ``clic_mobile_test``), ``folder:PATH``,
+    ``lmdb:PATH`` or ``tfds:NAME``; behind these three ``+alpha=white``, ``+alpha=black`` and ``+depth=8`` convert
+    (``core.images.Conversion``). ``limit`` keeps the first images. Raises ``MissingData``,
+    ``core.registry.UnknownName``, or ``DataError`` for damaged data files.
     """
+    name, convert = split_conversion(name)
     facts, argument, split = parse_name(name, split)
+    if convert != AS_STORED and not argument:
+        raise TesseraError(
+            f"{name} is measured as it is stored: {' and '.join(convert.parts)} are for folder:, lmdb: and tfds:."
+        )
     if limit is not None and limit < 1:
         raise TesseraError(f"limit={limit} leaves no image of {name}; give at least 1 or leave it out.")
     places = _places(facts, argument, root)
@@ -63,7 +98,9 @@ def open_dataset(
         for place in places:
             found = facts.find(place, candidate)
             if found is not None:
-                return _image_set(facts, name if argument else facts.name, candidate, found, limit)
+                return _image_set(
+                    facts, name if argument else facts.name, candidate, _as(convert, found), limit, convert
+                )
     raise MissingData(_missing(name, split, facts, places))
 
 
@@ -73,7 +110,7 @@ def training_set(name: str, root: str | Path | None = None, limit: int | None = 
     Without a split in the name it is the default split if that is for training, else ``train``. Evaluation splits are
     refused.
     """
-    facts, _, split = parse_name(name)
+    facts, _, split = parse_name(split_conversion(name)[0])
     known = [other for other, s in facts.splits.items() if s.trainable]
     images = open_dataset(name, limit, root, split or next((s for s in (*facts.default, "train") if s in known), None))
     if not images.trainable:
@@ -110,20 +147,33 @@ def _places(facts: Dataset, argument: str, root: str | Path | None) -> list[Path
     return [place / (argument or facts.folder) for place in [*data_roots(root), *facts.roots()]]
 
 
-def _image_set(facts: Dataset, name: str, split: str, found: Found, limit: int | None) -> ImageSet:
-    """The ``ImageSet`` of what was found; a set of files of unknown origin is decoded once to find the broken ones."""
+def _as(convert: Conversion, found: Found) -> Found:
+    """What was found, its images converted when they are read."""
+    if convert == AS_STORED:
+        return found
+    return replace(found, images=tuple(replace(i, decode=partial(i.decode, convert=convert)) for i in found.images))
+
+
+def _image_set(
+    facts: Dataset, name: str, split: str, found: Found, limit: int | None, convert: Conversion = AS_STORED
+) -> ImageSet:
+    """The ``ImageSet`` of what was found; a set of files of unknown origin is decoded once to find what is refused."""
     official = facts.splits[split]
     images = found.images[:limit]
+    names = [image.name for image in images]
     cut = len(images) < len(found.images)
-    whole = not found.title and not cut and not found.broken and len(images) == official.count
+    complete = len(found.images) + len(found.left_out) == official.count
+    whole = not found.title and not cut and not found.left_out and complete
+    first = (cut and complete and not found.left_out) or official.begins_with(names)
     if found.title:
         title = f"{found.title}, first {len(images)}" if cut else found.title
     else:
-        title = facts.title(split, len(images), whole or bool(found.broken and not cut))
-    if found.broken:
-        title += f", {len(found.broken)} broken left out"
+        title = facts.title(split, names, complete and not cut, first)
+    title = ", ".join((title, *convert.parts))
+    if found.left_out:
+        title += f", {len(found.left_out)} left out"
     result = ImageSet(
-        name=name,
+        name="+".join((name, *convert.parts)),
         split=split,
         title=title,
         images=images,
@@ -133,11 +183,12 @@ def _image_set(facts: Dataset, name: str, split: str, found: Found, limit: int |
         private=facts.private,
         note=found.note,
         overlaps=facts.overlaps,
-        broken=found.broken,
+        left_out=found.left_out,
+        limit=limit if cut else None,
     )
     result = result.checked() if facts.argument == "PATH" else result
     if not result.images:
-        raise MissingData(f"no image of {name} can be used: {result.broken[0]}")
+        raise MissingData(f"no image of {name} can be used: {result.left_out[0]}")
     return result
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.datasets.base import Found, NamedImage, Split, dataset
 from benchmarks.datasets.files import DataError, found
 from core.codec import Image
-from core.images import check_image
+from core.images import AS_STORED, Conversion, array_image
 
 
 def home() -> list[Path]:
@@ -56,7 +56,10 @@ def _open(folder: Path, split: str) -> Found | None:
         raise DataError(
             f"{folder} needs tensorflow-datasets ({error}): run 'pip install tensorflow-datasets'."
         ) from error
-    builder = builder_from_directory(folder)
+    try:
+        builder = builder_from_directory(folder)
+    except Exception as error:  # of JSON, protocol buffers and tfds itself
+        raise DataError(f"{folder} is damaged ({_said(error)}); prepare it again.") from error
     if split not in builder.info.splits:
         return None
     try:
@@ -67,20 +70,35 @@ def _open(folder: Path, split: str) -> Found | None:
             f"{folder} cannot be read without TensorFlow ({type(error).__name__}); "
             "prepare it again with file_format='array_record'."
         ) from error
-    images = tuple(NamedImage(f"{split}-{i:06d}", partial(_stored, source, i), _image) for i in range(count))
+    where = f"{folder}, {split} image"
+    files = tuple(sorted(path for path in folder.iterdir() if path.is_file()))
+    images = tuple(
+        NamedImage(
+            f"{split}-{i:06d}", partial(_stored, f"{where} {i}", source, i), partial(_image, f"{where} {i}"), files
+        )
+        for i in range(count)
+    )
+    if images:
+        images[0].data()  # a file that cannot be read at all is known before anything is measured
     return found(images, f"tfds {builder.name} {builder.version} {split}")
 
 
-def _stored(source: Any, index: int) -> bytes:
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")[:200] or type(error).__name__
+
+
+def _stored(name: str, source: Any, index: int) -> bytes:
     """A record's image as the bytes of an .npy file, which carry its shape."""
-    record = source[index]
+    try:
+        record = source[index]
+    except Exception as error:  # the reader raises RuntimeError, decoders of features whatever they like
+        raise DataError(f"{name} is damaged ({_said(error)}); prepare the data set again.") from error
     if "image" not in record:
         raise DataError(f"the records of {source} have no 'image'; only sets of images can be used.")
     file = io.BytesIO()
-    np.save(file, check_image(np.asarray(record["image"])))
+    np.save(file, np.asarray(record["image"]))
     return file.getvalue()
 
 
-def _image(data: bytes) -> Image:
-    image: Image = np.load(io.BytesIO(data), allow_pickle=False)
-    return image
+def _image(name: str, data: bytes, convert: Conversion = AS_STORED) -> Image:
+    return array_image(np.load(io.BytesIO(data), allow_pickle=False), name, convert)

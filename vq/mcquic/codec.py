@@ -18,6 +18,7 @@ from core import bitstream
 from core.bitstream import Stream, SymbolCheck
 from core.codec import Image
 from core.entropy import Decoder, Encoder, Tables, categorical_table
+from core.finite import checked_counts, checked_picture
 from core.images import as_grey, as_rgb, check_image
 from vq.mcquic import inference, mcq
 from vq.mcquic.network import McQuic
@@ -36,9 +37,9 @@ class McQuicCodec:
     ) -> None:
         self.model, self.container = model.eval(), container
         self.network = inference.network(model, decoding)
-        frequencies = [f.cpu().numpy().copy() for f in model.frequencies()]
-        self.shares = [f.astype(np.float64) / f.sum(1, keepdims=True, dtype=np.float64) for f in frequencies]
+        frequencies = [checked_counts(f, "frequencies of codes").copy() for f in model.frequencies()]
         self.tables: list[Tables] = [categorical_table(f) for f in frequencies]
+        self.shares = [f.astype(np.float64) / f.sum(1, keepdims=True, dtype=np.float64) for f in frequencies]
         self.codebook_sizes = tuple(k for k in model.k for _ in range(model.m))
         self.context = None if model.context is None else model.context.fixed(model.books())
         self.files = mcq.Files(model.recipe.target, frequencies)
@@ -122,7 +123,7 @@ def _groups(shape: tuple[int, ...]) -> NDArray[np.int64]:
 
 def _picture(x: Tensor, read: Stream) -> Image:
     """(3, H', W') around (-1, 1) -> uint8 (H, W, 1 or 3), rounded."""
-    cut = (x[:, : read.height, : read.width] + 1).mul_(127.5)
+    cut = (checked_picture(x)[:, : read.height, : read.width] + 1).mul_(127.5)
     levels = cut.clamp_(0, 255).round_().to(torch.uint8).cpu()
     image = np.ascontiguousarray(levels.permute(1, 2, 0).numpy())
     return image if read.channels == 3 else as_grey(image)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from core.bitstream import MAX_PIXELS, MAX_SIDE, BitstreamError, bytes_like
 from core.codec import Image
+from core.finite import checked_picture
 from vq.mcquic import rans
 
 VERSION = "0.1.40"
@@ -124,7 +125,7 @@ def tensor(image: Image, align: int = ALIGN) -> Tensor:
 def picture(x: Tensor, height: int, width: int, align: int = ALIGN) -> Image:
     """(3, H', W') around (-1, 1) -> uint8 (H, W, 3), cut from the middle and rounded down as the tool does."""
     top, left = _margins(height, align)[0], _margins(width, align)[0]
-    cut = x[:, top : top + height, left : left + width]
+    cut = checked_picture(x)[:, top : top + height, left : left + width]
     levels = torch.floor(torch.clamp((cut + 1) / 2 * 255.999, 0, 255)).to(torch.uint8).cpu()
     return np.ascontiguousarray(levels.permute(1, 2, 0).numpy())
 

@@ -33,6 +33,7 @@ class McQuicMethod(Method):
     curve: ClassVar[str | None] = "m"
     points: ClassVar[tuple[int, ...]] = (2, 12)
     note: ClassVar[str] = "rate = the whole stream"
+    unbound: ClassVar[tuple[str, ...]] = ("container", "decoding", "context", "free")
     channel: int = 0  # 0: the published width, 128 for m = 2, else 192
     m: int = 2
     k: tuple[int, ...] = (8192, 2048, 512)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from core import parallel
+from core.finite import checked_latents
 from vq.mcquic.blocks import Attention, Conv3, LowerBound, Residual, ResidualDown, ResidualUp
 from vq.search import nearest
 
@@ -102,8 +103,8 @@ class Quantizer(nn.Module):
         self.mode, self.permute, self.commitment = "gumbel", 0.0, 0.25
 
     def codes(self, x: Tensor) -> Tensor:
-        """The nearest codewords of (B, C, h, w): int64 (B, m, h, w)."""
-        b, _, h, w = x.shape
+        """The nearest codewords of (B, C, h, w): int64 (B, m, h, w); NaN is near to none."""
+        b, _, h, w = checked_latents(x).shape
         found = [nearest(rows, book) for rows, book in zip(_rows(x, len(self._codebook)), self._codebook, strict=True)]
         return torch.stack([f.view(b, h, w) for f in found], dim=1)
 

@@ -1,0 +1,140 @@
+"""A run folder is of one run: what differs is refused by name, and what was seen is inherited along any chain."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from core import checkpoint
+from core.codec import TesseraError
+from core.images import save_image
+from core.registry import discover, make_method
+from experiments.calibrate import calibrate
+from experiments.run_record import claim, facts
+
+discover()
+TRAIN = ("vq", "train", "with", "smoke", "method=vqvae", "params.size=16", "crop=16", "scales=[1.0]", "steps=2")
+
+
+@pytest.fixture
+def folders(tmp_path) -> None:
+    """Folders A, B and C of pictures, all different."""
+    for i, name in enumerate("ABC"):
+        for j in range(2):
+            image = np.random.default_rng(10 * i + j).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+            save_image(tmp_path / name / f"{j}.png", image)
+
+
+def meta(folder: str) -> dict:
+    return json.loads(Path(folder, "meta.json").read_text())
+
+
+def test_another_run_in_the_same_folder_is_refused_and_named(command, folders):
+    first = command(*TRAIN, "dataset=folder:A")
+    assert first.code == 0, first.err
+    before = meta("runs/vqvae-16-seed0")
+    for words, said in (
+        (("dataset=folder:B",), "dataset=folder:A there, dataset=folder:B here; other training pictures"),
+        (("dataset=folder:A", "lr=1e-4"), "lr=0.002 there, lr=0.0001 here"),
+        (("dataset=folder:A", "params.commitment=1.0", "turns=True"), "commitment=0.25 there, commitment=1"),
+        (("dataset=folder:A", "init=runs/vqvae-16-seed0"), f"init=none there, init={before['id']} here"),
+        (("dataset=folder:A", "steps=1"), "holds a run of 2 steps and steps=1 are fewer"),
+        (("dataset=folder:A", "params.size=64", "folder=runs/vqvae-16-seed0"), "point=16 there, point=64 here"),
+    ):
+        done = command(*TRAIN, *words)
+        assert done.code == 2 and said in done.sentence and "runs/vqvae-16-seed0" in done.sentence, done.err
+        assert "folder=DIR" in done.sentence and meta("runs/vqvae-16-seed0") == before
+    elsewhere = command(*TRAIN, "dataset=folder:B", "folder=runs/other")
+    assert elsewhere.code == 0 and meta("runs/other")["data"]["names"] == ["folder:B"]
+
+
+def test_changed_pictures_are_another_run(command, folders, tmp_path):
+    assert command(*TRAIN, "dataset=folder:A").code == 0
+    save_image(tmp_path / "A" / "1.png", np.full((24, 32, 3), 7, np.uint8))
+    done = command(*TRAIN, "dataset=folder:A", "steps=3")
+    assert done.code == 2 and "(other training pictures)" in done.sentence
+
+
+def test_the_same_run_goes_on_and_may_be_longer(command, folders):
+    for steps, more in ((2, ()), (2, ("log_every=2", "half=True", "device=cpu:0")), (3, ("save_every=1",)), (5, ())):
+        done = command(*TRAIN, "dataset=folder:A", "folder=run", f"steps={steps}", *more)
+        assert done.code == 0, done.err
+    recipe = meta("run")["recipe"]
+    assert recipe["steps"] == 5 and recipe["steps_before"] == [2, 3] and recipe["device"] == "cpu"
+
+
+def test_a_state_that_says_nothing_is_not_resumed(command, folders):
+    assert command(*TRAIN, "dataset=folder:A", "folder=run").code == 0
+    Path("run/run.json").unlink()  # as older versions left it: a run that has ended is known by its meta.json
+    assert command(*TRAIN, "dataset=folder:A", "folder=run", "steps=3").code == 0
+    Path("run/run.json").unlink()
+    done = command(*TRAIN, "dataset=folder:B", "folder=run", "steps=4")
+    assert done.code == 2 and "other training pictures" in done.sentence
+    Path("run/meta.json").unlink()
+    for data in "AB":
+        done = command(*TRAIN, f"dataset=folder:{data}", "folder=run", "steps=4")
+        assert done.code == 2 and "state.pt does not say what it was trained on" in done.sentence
+    Path("run/state.pt").unlink()
+    assert command(*TRAIN, "dataset=folder:B", "folder=run").code == 0
+
+
+def test_what_was_seen_is_inherited_along_a_chain(command, folders):
+    start = ()
+    for name in "ABC":
+        assert command(*TRAIN, f"dataset=folder:{name}", f"folder=run{name}", *start).code == 0
+        start = (f"init=run{name}",)
+    discover()
+    method = make_method("vqvae", {"size": 16})
+    config = {
+        "method": "vqvae",
+        "params": {**method.parameters(), "size": 16},
+        "dataset": "folder:C",
+        "data_root": None,
+    }
+    calibrate({**config, "weights": "runB", "folder": "counted", "crop": 1, "scales": (1.0,)}, None)
+    for folder, seen in (("runA", "A"), ("runB", "AB"), ("runC", "ABC"), ("counted", "ABC")):
+        assert sorted(meta(folder)["data"]["names"]) == [f"folder:{name}" for name in seen]
+        for name in "ABC":
+            done = command("vq", "evaluate", "with", "method=vqvae", f"weights={folder}", f"dataset=folder:{name}")
+            leak = "2 of 2 images of folder" in done.err and "in the training data of these weights" in done.err
+            assert leak == (name in seen) and done.code == (2 if leak else 0), (folder, name, done.err)
+
+
+def test_folding_inherits_too(command, folders):
+    small = ("qres", "train", "with", "smoke", "steps=1", "scales=[1.0]", "crop=64")
+    for name in "AB":
+        for j in range(2):
+            path = Path(name, f"{j}.png")
+            rng = np.random.default_rng(ord(name) + j)
+            save_image(path, rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    assert command(*small, "dataset=folder:A", "folder=vr").code == 0
+    assert command(*small, "method=qres3m", "init=vr", "dataset=folder:B", "folder=folded").code == 0
+    for name in "AB":
+        done = command("qres", "evaluate", "with", "method=qres3m", "weights=folded", f"dataset=folder:{name}")
+        assert done.code == 2 and "in the training data of these weights" in done.err
+
+
+def test_many_fingerprints_are_inherited_through_their_file(tmp_path):
+    many = [f"{i:064x}"[::-1] for i in range(1500)]
+    model = torch.nn.Linear(2, 2)
+    start = checkpoint.save(tmp_path / "a", model, {"method": "m", "data": {"names": ["a"], "fingerprints": many}})
+    own = {"names": ["b"], "fingerprint": "x", "fingerprints": [*many[:3], "f" * 64]}
+    data = checkpoint.inherited(own, start)
+    assert data["names"] == ["b", "a"] and len(data["fingerprints"]) == 1501 and data["fingerprint"] == "x"
+    after = checkpoint.save(tmp_path / "b", model, {"method": "m", "data": data})
+    assert checkpoint.seen(after) == {d[:16] for d in [*many, "f" * 64]}
+    assert checkpoint.inherited(own, None) == own
+
+
+def test_an_option_that_is_younger_than_a_run_is_not_asked_of_it(tmp_path):
+    method, data = make_method("qres3m_vr"), {"names": ["a"], "fingerprint": "0"}
+    config = {"method": "qres3m_vr", "params": {}, "dataset": "a", "steps": 5, "lr": 1e-3}
+    claim(tmp_path, facts(method, config, data, None))
+    (tmp_path / "state.pt").touch()
+    assert claim(tmp_path, facts(method, {**config, "newer": True}, data, None)) == []
+    with pytest.raises(TesseraError, match="newer=True there, newer=False here"):
+        claim(tmp_path, facts(method, {**config, "newer": False}, data, None))
