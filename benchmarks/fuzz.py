@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from benchmarks.cells import plain, variant_label
 from benchmarks.datasets import open_dataset
-from benchmarks.figures import slug
+from benchmarks.names import slug
 from benchmarks.provenance import provenance
 from benchmarks.tables import to_files, to_markdown
 from core import checkpoint

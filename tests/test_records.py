@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from recorded import assert_recorded
 
+from benchmarks import sections
 from experiments import records
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -33,3 +34,13 @@ def test_a_record_has_every_number_in_full(tmp_path):
     (tmp_path / "tables" / "speed_whole.csv").write_text("name,count\na,3\nb,5\n")
     with pytest.raises(AssertionError):
         assert_recorded("speed_whole", "", tmp_path)
+
+
+def test_the_page_says_where_a_recorded_table_comes_from(tmp_path):
+    frame = pd.DataFrame({"name": ["a"], "count": [3]})
+    records.Table().write(frame, tmp_path, "speed_toy", "A toy")
+    (tmp_path / "tables" / "speed_old.csv").write_text("a\n1\n")
+    (tmp_path / "tables" / "speed_old.md").write_text("**old**\n")
+    old, new = sections.stored(tmp_path, tmp_path / "report", ())["speed"]["tables"]
+    commit = records.read(tmp_path / "records" / "speed_toy.json")["provenance"]["commit"]
+    assert old["made"] == "" and new["made"].startswith(f"commit {commit[:11]}; ") and "torch" in new["made"]
