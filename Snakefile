@@ -1,4 +1,4 @@
-# The plan (experiments/catalogue.py) as a file DAG, on this machine, SLURM or Kubernetes:
+# The plan (experiments/plan/catalogue.py) as a file DAG, on this machine, SLURM or Kubernetes:
 #
 #   ./run_all.sh snakemake quick                      # makes Snakemake's own environment, then profiles/local
 #   snakemake --profile profiles/slurm paper          # any job of the plan, or results/plan/NAME.done for one task
@@ -16,8 +16,8 @@ from pathlib import Path
 
 ROOT = Path(config.get("root", workflow.basedir))
 sys.path.insert(0, str(ROOT))
-from experiments.catalogue import JOBS, REPORT, TASKS
-from experiments.task import chosen
+from experiments.plan.catalogue import JOBS, REPORT, TASKS
+from experiments.plan.task import chosen
 
 RESULTS = config.get("results", "results")
 OWN = ROOT / ".venv" / "bin" / "python"

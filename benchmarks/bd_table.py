@@ -22,13 +22,15 @@ from typing import cast
 
 import pandas as pd
 
-from benchmarks import arguments, curves, tables
-from benchmarks.bd import Method
-from benchmarks.curves import Curve
-from benchmarks.figures import metric_axis
-from benchmarks.metrics import find_metric
-from benchmarks.names import label_name, set_name, stem_of
+from benchmarks.curves import curve as curves
+from benchmarks.curves.bd import Method
+from benchmarks.curves.curve import Curve
+from benchmarks.figures.figure import metric_axis
+from benchmarks.measure.metrics import find_metric
 from benchmarks.store import Store
+from benchmarks.store.names import label_name, set_name, stem_of
+from benchmarks.tables import results
+from core import commandline
 from core.codec import TesseraError
 
 DEFAULTS = {
@@ -47,8 +49,8 @@ def bd_table(options: dict[str, str]) -> None:
     """Print the table and write it as CSV, Markdown and LaTeX."""
     wanted = [label.strip() for label in options["curves"].split(",") if label.strip()]
     frame, caption, name = make(options, wanted)
-    print(tables.to_markdown(frame, caption))
-    for path in tables.to_files(frame, Path(options["results"]) / "tables" / name, caption):
+    print(results.to_markdown(frame, caption))
+    for path in results.to_files(frame, Path(options["results"]) / "tables" / name, caption):
         print(path)
 
 
@@ -66,7 +68,7 @@ def make(options: dict[str, str], wanted: Sequence[str] = ()) -> tuple[pd.DataFr
             raise TesseraError(curves.pictures_differ([anchor, *aside]))
         print(f"left out, of other pictures: {', '.join(c.label for c in aside)}", file=sys.stderr)
     method = cast(Method, options["method"])
-    frame = tables.bd_table(chosen, anchor, metric, method, bootstrap=int(options["bootstrap"]))
+    frame = results.bd_table(chosen, anchor, metric, method, bootstrap=int(options["bootstrap"]))
     caption = f"{_sentence(dataset, title)}: BD-rate against {anchor.label} at equal {axis}, {method} interpolation."
     pictures = next((c.pictures for c in found if c.source == "measured"), "")
     return frame, caption, file_stem(set_name(dataset, title, pictures), metric, anchor.label, method, wanted)
@@ -139,4 +141,4 @@ def _limit(text: str) -> int | None:
 
 
 if __name__ == "__main__":
-    sys.exit(arguments.run("bd_table.py", __doc__, DEFAULTS, bd_table, sys.argv[1:]))
+    sys.exit(commandline.run("bd_table.py", __doc__, DEFAULTS, bd_table, sys.argv[1:]))

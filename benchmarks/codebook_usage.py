@@ -3,7 +3,7 @@
     python benchmarks/codebook_usage.py with dataset=fashion_mnist methods=vqvae,vqvae_ema,fsq limit=1000
     python benchmarks/codebook_usage.py with dataset=fashion_mnist method=vqvae_ema points=64 weights=PATH
     python benchmarks/codebook_usage.py with experiment=vqvae          # all of it for the VQ-VAE family
-    python benchmarks/codebook_usage.py with experiment=llvq           # the table of LL-VQ-VAE (experiments/llvq.py)
+    python benchmarks/codebook_usage.py with experiment=llvq           # the table of LL-VQ-VAE
 
 Cells that exist are not computed again, and every stored cell of these methods is shown, whatever weights it was
 measured with: one command per checkpoint, then one with all methods. The table goes to <results>/tables, the figures
@@ -15,15 +15,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks import paper
-from benchmarks.codebook import counted, usage_figures, usage_table
-from benchmarks.names import set_name, stem_of
+from benchmarks.figures import paper
+from benchmarks.figures.usage import counted, usage_figures, usage_table
 from benchmarks.store import Store
-from benchmarks.tables import to_files, to_markdown
+from benchmarks.store.names import set_name, stem_of
+from benchmarks.tables.results import to_files, to_markdown
 from core.codec import TesseraError
 from core.registry import METHODS, discover
-from experiments import llvq, vq_family
 from experiments.evaluate import evaluate, evaluation_config, say
+from experiments.studies import llvq, vqvae_family
 from experiments.wiring import experiment, guarded, run_named, sequence, with_defaults
 
 ex = experiment(__file__, "codebook_usage", evaluation_config, {"smoke": {"limit": 2}})
@@ -63,4 +63,4 @@ def codebook_usage(config: dict[str, Any], sacred_run: Any) -> int:
 
 
 if __name__ == "__main__":
-    run_named(ex, {"llvq": llvq.ex, "vqvae": vq_family.ex})
+    run_named(ex, {"llvq": llvq.ex, "vqvae": vqvae_family.ex})

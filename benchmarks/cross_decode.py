@@ -28,15 +28,15 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from benchmarks.cells import variant_label
 from benchmarks.datasets import open_dataset
-from benchmarks.names import slug
-from benchmarks.provenance import provenance
-from benchmarks.tables import to_files, to_markdown
+from benchmarks.measure.provenance import provenance
+from benchmarks.store import records
+from benchmarks.store.cell import variant_label
+from benchmarks.store.names import slug
+from benchmarks.tables.results import to_files, to_markdown
 from core import checkpoint, devices
 from core.codec import Image, Method, TesseraError
 from core.registry import discover
-from experiments import records
 from experiments.evaluate import say_refused
 from experiments.wiring import changed, configured, default_params, experiment, guarded, run, sequence
 

@@ -30,16 +30,16 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from benchmarks.cells import plain, variant_label
 from benchmarks.datasets import open_dataset
-from benchmarks.names import slug
-from benchmarks.provenance import provenance
-from benchmarks.tables import to_files, to_markdown
+from benchmarks.measure.provenance import provenance
+from benchmarks.store import records
+from benchmarks.store.cell import plain, variant_label
+from benchmarks.store.names import slug
+from benchmarks.tables.results import to_files, to_markdown
 from core import checkpoint
 from core.bitstream import BitstreamError, DecodeMismatch, unpack
 from core.codec import Codec, Image, Method, TesseraError
 from core.registry import make_method
-from experiments import records
 from experiments.wiring import changed, default_params, experiment, guarded, run, sequence
 
 CRC = slice(6, 10)  # of our container, see docs/bitstream.md

@@ -8,7 +8,7 @@ Writes results/figures/lattice_gap_<source> and results/tables/lattice_gap_<sour
 
 from __future__ import annotations
 
-from experiments.lattice_gap import NAMED, gap, gap_config
+from experiments.studies.lattice_gap import NAMED, gap, gap_config
 from experiments.wiring import experiment, guarded, run
 
 ex = experiment(__file__, "lattice_gap", gap_config, NAMED)

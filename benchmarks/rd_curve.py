@@ -17,12 +17,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import curves, paper
-from benchmarks.curves import Curve
-from benchmarks.figures import rd_figure
-from benchmarks.names import label_name, set_name, stem_of
+from benchmarks.curves import curve as curves
+from benchmarks.curves.curve import Curve
+from benchmarks.figures import paper
+from benchmarks.figures.figure import rd_figure
 from benchmarks.store import Store
-from benchmarks.tables import rd_table, to_markdown
+from benchmarks.store.names import label_name, set_name, stem_of
+from benchmarks.tables.results import rd_table, to_markdown
 from experiments.evaluate import evaluate, evaluation_config, say
 from experiments.wiring import experiment, guarded, run, sequence
 

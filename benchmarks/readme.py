@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks import arguments, atomic
+from core import atomic, commandline
 from core.codec import TesseraError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,4 +62,4 @@ def update(options: dict[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(arguments.run("readme.py", __doc__, {"check": "no"}, update, sys.argv[1:]))
+    sys.exit(commandline.run("readme.py", __doc__, {"check": "no"}, update, sys.argv[1:]))

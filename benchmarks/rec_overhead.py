@@ -9,7 +9,7 @@ Writes results/rec_overhead/, results/tables/rec_overhead_{line,block} and resul
 
 from __future__ import annotations
 
-from experiments.rec_overhead import NAMED, overhead, overhead_config
+from experiments.studies.rec_overhead import NAMED, overhead, overhead_config
 from experiments.wiring import experiment, guarded, run
 
 ex = experiment(__file__, "rec_overhead", overhead_config, NAMED)

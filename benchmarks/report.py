@@ -18,15 +18,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks import arguments, comparisons, figures, stored_figures, tables, web, written
-from benchmarks import curves as rd
-from benchmarks.bd import BDResult
-from benchmarks.curves import Curve
-from benchmarks.drawing import processors, render_all
-from benchmarks.metrics import METRICS
-from benchmarks.names import set_name
-from benchmarks.pairs import METHOD, RESAMPLES, all_pairs
-from benchmarks.store import CellResult, Store
+from benchmarks.curves import curve as rd
+from benchmarks.curves.bd import BDResult
+from benchmarks.curves.bd_pairs import METHOD, RESAMPLES, all_pairs
+from benchmarks.curves.curve import Curve
+from benchmarks.figures import comparisons, stored
+from benchmarks.figures import figure as figures
+from benchmarks.figures.drawing import processors, render_all
+from benchmarks.measure.metrics import METRICS
+from benchmarks.page import page
+from benchmarks.store import CellResult, Store, listing
+from benchmarks.store.names import set_name
+from benchmarks.tables import results as tables
+from core import commandline
 from core.codec import TesseraError
 
 PUBLISHED = ("vtm18", "bpg444", "qres34m-paper", "qarv-paper", "mbt2018-mean", "bmshj2018-hyperprior")
@@ -67,16 +71,16 @@ def build_report(
     own = {path.stem for path in paths} | {figure.name for figure in drawn}  # the page has these from the curves
     if draw:
         paths += render_all(drawn, store.root / "figures", processes)
-        paths += render_all(stored_figures.codebook_size_figures(store.root), store.root / "figures")
-        paths += stored_figures.picture_figures(store.root)
-        written.replace(store.root / "report_files.json", paths, store.root)
+        paths += render_all(stored.codebook_size_figures(store.root), store.root / "figures")
+        paths += stored.picture_figures(store.root)
+        listing.replace(store.root / "report_files.json", paths, store.root)
     return [*paths, build_page(store, cells, groups, lossless, published, own)]
 
 
 def build_page(
     store: Store,
     cells: Sequence[CellResult],
-    groups: Sequence[web.Group],
+    groups: Sequence[page.Group],
     lossless: pd.DataFrame,
     published: Sequence[str] = PUBLISHED,
     own: Collection[str] = (),
@@ -84,8 +88,8 @@ def build_page(
     """Write the page alone; ``own`` are names of stored figures and tables that it has from the curves already."""
     everyone = {c.label for g in groups for c in g.curves if c.source == "published"}
     folder, hidden = store.root / "report", sorted(everyone - set(published))
-    data = web.page_data(groups, cells, lossless, store, drawn_metrics(), folder, hidden, own)
-    return web.write_page(data, folder)
+    data = page.page_data(groups, cells, lossless, store, drawn_metrics(), folder, hidden, own)
+    return page.write_page(data, folder)
 
 
 def drawn_metrics() -> tuple[str, ...]:
@@ -93,7 +97,7 @@ def drawn_metrics() -> tuple[str, ...]:
     return tuple(name for name, metric in METRICS.items() if metric.unit == "dB")
 
 
-def group_curves(cells: Sequence[CellResult], leading: Sequence[str] = PUBLISHED) -> list[web.Group]:
+def group_curves(cells: Sequence[CellResult], leading: Sequence[str] = PUBLISHED) -> list[page.Group]:
     """The measured curves by data set and subset, whole sets first, those of most curves before others; published ones,
     the leading ones first, join whole sets only."""
     measured = rd.of_cells(cells, by_title=True)
@@ -107,7 +111,7 @@ def group_curves(cells: Sequence[CellResult], leading: Sequence[str] = PUBLISHED
         every = _distinct((*mine, *beside))
         bd = {m: _pairs(every, m) for m in drawn_metrics()}
         name = set_name(dataset, title, mine[0].pictures)
-        groups.append(web.Group(name, title, every, subset, note, bd))
+        groups.append(page.Group(name, title, every, subset, note, bd))
     return sorted(groups, key=lambda g: (g.subset, -len(g.curves), g.name, g.title))
 
 
@@ -117,11 +121,11 @@ def _distinct(curves: Sequence[Curve]) -> tuple[Curve, ...]:
     return tuple(c for c in curves if c.source == "measured" or c.label not in taken)
 
 
-def _pairs(curves: Sequence[Curve], metric: str) -> web.Pairs:
+def _pairs(curves: Sequence[Curve], metric: str) -> page.Pairs:
     lossy = [c for c in curves if not c.lossless]
     results = all_pairs(lossy, metric)
     names = tuple(c.label for c in lossy if any(c.label in pair for pair in results))
-    return web.Pairs(names, results, first_anchor(names), BD_NOTE)
+    return page.Pairs(names, results, first_anchor(names), BD_NOTE)
 
 
 def first_anchor(names: Sequence[str]) -> str:
@@ -129,12 +133,12 @@ def first_anchor(names: Sequence[str]) -> str:
     return next((a for a in (*ANCHORS, *names) if a in names), "")
 
 
-def _chosen(group: web.Group, published: Sequence[str]) -> list[Curve]:
+def _chosen(group: page.Group, published: Sequence[str]) -> list[Curve]:
     """The curves on paper: measured ones and the chosen published ones."""
     return [c for c in group.curves if c.source == "measured" or c.label in published]
 
 
-def _group_figures(group: web.Group, metrics: Sequence[str], published: Sequence[str]) -> list[figures.Figure]:
+def _group_figures(group: page.Group, metrics: Sequence[str], published: Sequence[str]) -> list[figures.Figure]:
     """Figures of one data set."""
     chosen, drawn = _chosen(group, published), []
     lossy = [c for c in chosen if not c.lossless]
@@ -165,7 +169,7 @@ def parts(curves: Sequence[Curve]) -> list[figures.Part | None]:
     return [*found] if len(found) > 1 else [None]
 
 
-def _group_tables(group: web.Group, metrics: Sequence[str], published: Sequence[str], root: Path) -> list[Path]:
+def _group_tables(group: page.Group, metrics: Sequence[str], published: Sequence[str], root: Path) -> list[Path]:
     """Tables of one data set."""
     lossy = [c for c in _chosen(group, published) if not c.lossless]
     caption = f"{group.title}: all points."
@@ -180,7 +184,7 @@ def _group_tables(group: web.Group, metrics: Sequence[str], published: Sequence[
     return paths
 
 
-def _against_anchor(group: web.Group, curves: Sequence[Curve], pairs: web.Pairs) -> list[tuple[Curve, BDResult]]:
+def _against_anchor(group: page.Group, curves: Sequence[Curve], pairs: page.Pairs) -> list[tuple[Curve, BDResult]]:
     """Each curve that has a BD-rate against the anchor shown first, with it; none where there is no anchor."""
     if not pairs.anchor:
         return []
@@ -189,7 +193,7 @@ def _against_anchor(group: web.Group, curves: Sequence[Curve], pairs: web.Pairs)
     return [(c, pairs.results[anchor.label, c.label]) for c in tests]
 
 
-def _beside(group: web.Group, curves: Sequence[Curve], metric: str) -> list[figures.Figure]:
+def _beside(group: page.Group, curves: Sequence[Curve], metric: str) -> list[figures.Figure]:
     """Figures that are drawn for one metric only; the page has those of the others."""
     pairs = group.bd[metric]
     speed = [
@@ -216,7 +220,7 @@ def report(options: dict[str, str]) -> None:
 
 def main(words: Sequence[str]) -> int:
     """Run from a command line ``[with] name=value ...``; returns the exit code."""
-    return arguments.run("report.py", __doc__ or "", DEFAULTS, report, words)
+    return commandline.run("report.py", __doc__ or "", DEFAULTS, report, words)
 
 
 if __name__ == "__main__":

@@ -29,14 +29,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks import meter
 from benchmarks.datasets import open_dataset
-from benchmarks.tables import to_markdown
+from benchmarks.measure import meter
+from benchmarks.store import records
+from benchmarks.tables.results import to_markdown
 from core import checkpoint, devices, entropy
 from core.codec import Image, Method
 from core.images import open_image, save_image
 from core.registry import discover
-from experiments import quantizer_speed, records, search_speed, train_speed
+from experiments import train_speed
+from experiments.studies import quantizer_speed, search_speed
 from experiments.wiring import changed, configured, default_params, experiment, guarded, run_named, sequence
 
 NAMED = {"smoke": {"method": "qres3m_vr", "weights": "fresh", "height": 64, "width": 64, "repeats": 1}}

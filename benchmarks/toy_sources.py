@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks import paper
-from benchmarks.curves import PUBLISHED
-from benchmarks.tables import to_files, to_markdown
-from benchmarks.toy_figures import Line, Partition, excess_figure, published_lines, rd_figure, save_panels
-from experiments.toy import (
+from benchmarks.curves.curve import PUBLISHED
+from benchmarks.figures import paper
+from benchmarks.figures.toy import Line, Partition, excess_figure, published_lines, rd_figure, save_panels
+from benchmarks.tables.results import to_files, to_markdown
+from experiments.studies.toy import (
     HIGH_RATE,
     codebook,
     known_bound,
@@ -35,7 +35,7 @@ from experiments.toy import (
     summary,
     toy_config,
 )
-from experiments.toy_train import partition
+from experiments.studies.toy_train import partition
 from experiments.wiring import experiment, guarded, run
 
 NAMED: dict[str, dict[str, Any]] = {

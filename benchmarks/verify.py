@@ -28,17 +28,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks import redrawn, reproduced
 from benchmarks.datasets import parse_name
-from benchmarks.harness import describe
-from benchmarks.provenance import ROOT, provenance
-from benchmarks.reproduced import Comparison
-from benchmarks.store import CellResult, Store
-from benchmarks.tables import to_files, to_markdown
+from benchmarks.measure import reproduced
+from benchmarks.measure.harness import describe
+from benchmarks.measure.provenance import ROOT, provenance
+from benchmarks.measure.reproduced import Comparison
+from benchmarks.store import CellResult, Store, records
+from benchmarks.tables import redrawn
+from benchmarks.tables.results import to_files, to_markdown
 from core import checkpoint
 from core.codec import TesseraError
 from core.registry import METHODS, discover
-from experiments import records
 from experiments.evaluate import Job, Outcome, evaluate, plan_jobs
 from experiments.wiring import default_params, experiment, guarded, run, sequence
 

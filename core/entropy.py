@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from core.backends import BACKENDS, Entries, Reader, Runs, Writer
 from core.bitstream import BitstreamError, bytes_like
 from core.codec import TesseraError
-from core.coders import BACKENDS, Entries, Reader, Runs, Writer
+from core.frequencies import PRECISION, Ints, Tables, categorical_table, gaussian_tables
 from core.registry import unknown
-from core.tables import PRECISION, Ints, Tables, categorical_table, gaussian_tables
 
 __all__ = [
     "LIMIT",

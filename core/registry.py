@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from core.codec import Method, TesseraError
 
 FAMILIES = ("lattice", "qres", "rec", "vq")
-PLUGINS = ("benchmarks.anchors",)  # methods the ruler itself brings: the classical codecs
+PLUGINS = ("benchmarks.classical.methods",)  # methods the ruler itself brings: the classical codecs
 
 T = TypeVar("T")
 

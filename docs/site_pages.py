@@ -51,7 +51,7 @@ def on_files(files: Files, *, config: Any) -> Files:
     for path in [*outside, *sorted(linked)]:
         if files.get_file_from_path(_site(path)) is None:
             files.append(File.generated(config, _site(path), abs_src_path=str(path)))
-    for package in (path.parent for path in sorted(ROOT.glob("*/__init__.py"))):
+    for package in (path.parent for path in sorted(ROOT.glob("*/__init__.py")) if path.parent.name != "tests"):
         files.append(File.generated(config, f"api/{package.name}.md", content=_api(package)))
     return files
 

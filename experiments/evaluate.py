@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import harness
 from benchmarks.datasets import ImageSet, converted_name, open_dataset, stamps
+from benchmarks.measure import harness
 from benchmarks.store import Cell, CellResult, Store
 from core import checkpoint, devices
 from core.checkpoint import Weights

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from benchmarks.arguments import piped
 from benchmarks.store import Store
-from benchmarks.tables import rd_table, to_markdown
+from benchmarks.tables.results import rd_table, to_markdown
+from core.commandline import piped
 from core.registry import METHODS, discover, unknown
-from experiments import files
+from experiments import compress
 from experiments import train as training
 from experiments.evaluate import evaluate, evaluation_config, say
 from experiments.wiring import Scope, experiment, fail, guarded, run, with_defaults
@@ -18,7 +18,7 @@ from experiments.wiring import Scope, experiment, fail, guarded, run, with_defau
 COMMANDS = {
     "train": (training.train_config, training.train, training.NAMED),
     "evaluate": (evaluation_config, None, {"smoke": {"limit": 1}}),
-    **files.COMMANDS,
+    **compress.COMMANDS,
 }
 
 
@@ -26,10 +26,10 @@ def evaluate_command(config: dict[str, Any], sacred_run: Any) -> int:
     """Measure a method and print the numbers."""
     outcome = evaluate(config, str(sacred_run._id or ""))
     if outcome.cells:
-        from benchmarks import curves
+        from benchmarks.curves import curve
 
         keys = {result.key for result in outcome.cells}
-        found = curves.measured(Store(config["results"]), outcome.cells[0].cell.dataset, pictures=outcome.pictures)
+        found = curve.measured(Store(config["results"]), outcome.cells[0].cell.dataset, pictures=outcome.pictures)
         print(to_markdown(rd_table([c for c in found if keys & set(c.cells)]), outcome.cells[0].about["title"]))
     say(outcome)
     return outcome.code

@@ -8,12 +8,14 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks import curves, matching, tables
-from benchmarks.names import label_name, set_name, stem_of
-from benchmarks.options import POSITIVE
+from benchmarks.curves import curve as curves
+from benchmarks.curves import matching
 from benchmarks.store import CellResult, Store
+from benchmarks.store.names import label_name, set_name, stem_of
+from benchmarks.tables import results as tables
 from core import checkpoint
 from core.codec import Method, Point, TesseraError
+from core.options import POSITIVE
 from core.registry import discover, make_method
 from experiments.evaluate import Outcome, evaluate, plan_jobs
 from experiments.wiring import changed, default_params

@@ -22,12 +22,12 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from benchmarks.arguments import piped
 from benchmarks.datasets import DATASETS, Dataset, Download, ImageSet, MissingData, data_roots, open_dataset, parse_name
 from benchmarks.datasets.files import file_sha256
-from benchmarks.options import check_text
 from core.codec import TesseraError
+from core.commandline import piped
 from core.download import CONNECT_S, READ_S, Expected, fetch, verify
+from core.options import check_text
 from core.registry import unknown
 
 KEYS = ("connect_s", "data_root", "dataset", "read_s", "split", "url")

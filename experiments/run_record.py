@@ -13,9 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import atomic
-from benchmarks.cells import plain
-from core import parallel
+from benchmarks.store.cell import plain
+from core import atomic, parallel
 from core.checkpoint import Weights
 from core.codec import Method, TesseraError
 from core.given import read_json

@@ -19,10 +19,10 @@ import pandas as pd
 import torch
 from PIL import Image as pillow
 
-from benchmarks import paper
 from benchmarks.datasets import fingerprints, open_dataset, training_set
-from benchmarks.figures import training_figure
-from benchmarks.provenance import provenance
+from benchmarks.figures import paper
+from benchmarks.figures.figure import training_figure
+from benchmarks.measure.provenance import provenance
 from core import checkpoint, devices, launch, memory, parallel
 from core.codec import Image, Method, TesseraError
 from core.finite import check_weights

@@ -24,13 +24,13 @@ import pandas as pd
 import torch
 from torch import nn
 
-from benchmarks.provenance import provenance
-from benchmarks.tables import to_files, to_markdown
+from benchmarks.measure.provenance import provenance
+from benchmarks.store import records
+from benchmarks.tables.results import to_files, to_markdown
 from core import memory
 from core.codec import TesseraError
 from core.registry import discover, make_method
 from core.train import TrainConfig, Trainer
-from experiments import records
 from experiments.wiring import experiment, guarded, sequence
 
 NAMED = {"smoke": {"methods": "qres3m_vr", "batch": 1, "crop": 64, "repeats": 2}}

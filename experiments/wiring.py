@@ -25,10 +25,9 @@ from sacred import SETTINGS, Experiment
 from sacred.config.config_files import load_config_file
 from sacred.observers import FileStorageObserver
 
-from benchmarks import arguments
-from benchmarks.options import check, literal
-from core import checkpoint
+from core import checkpoint, commandline
 from core.codec import Method, TesseraError
+from core.options import check, literal
 from core.registry import METHODS, discover, make_method, unknown
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,7 +89,7 @@ def run(ex: Experiment, argv: Sequence[str] | None = None) -> NoReturn:
     except TesseraError as error:
         fail(error)
     except BrokenPipeError:
-        sys.exit(arguments.gone())
+        sys.exit(commandline.gone())
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here.", file=sys.stderr)
         sys.exit(130)
@@ -133,7 +132,7 @@ def guarded(body: Callable[..., int]) -> Callable[..., int]:
         except TesseraError as error:
             fail(error)
         except BrokenPipeError:
-            sys.exit(arguments.gone())
+            sys.exit(commandline.gone())
         except (MemoryError, RuntimeError) as error:  # torch's own has no class of its own on a CPU
             if not isinstance(error, MemoryError) and "alloc" not in str(error):
                 raise

@@ -1,4 +1,4 @@
-"""Streams of lattice autoencoders: the points of an image, coded coordinate by coordinate (``lattice.chain``)."""
+"""Streams of lattice autoencoders: the points of an image, coordinate by coordinate (``lattice.points_coder``)."""
 
 from __future__ import annotations
 

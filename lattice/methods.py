@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 from core import checkpoint
 from core.codec import Method
 from core.registry import METHODS, unknown
-from lattice.blocks import BlockLattice, LearnedLattice
 from lattice.codec import LatticeCodec
 from lattice.network import BACKBONES, DIM, Backbone, LatticeVAE
 from lattice.points import LatticeError
 from lattice.quantizers import DESIRED, Codebook, DiagonalLattice, MovingCodebook, RowQuantizer
+from lattice.trained import BlockLattice, LearnedLattice
 
 PAPER = "Khalil, Piechocki, Santos-Rodriguez, arXiv 2310.09382"
 

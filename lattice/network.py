@@ -19,7 +19,7 @@ from core.codec import Image, TesseraError
 from core.finite import checked_latents
 from core.planes import batches, to_planes
 from core.train import Step
-from lattice.chain import Coder
+from lattice.points_coder import Coder
 from lattice.quantizers import RowQuantizer
 
 BATCH_PIXELS = 2**15  # of images that are encoded together where there are many

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core import parallel
-from lattice.chain import WINDOW
 from lattice.points import LatticeError
+from lattice.points_coder import WINDOW
 
 DESIRED = 512  # codes that the paper's initial spacing is made for
 LARGEST = 2**23  # of a coordinate: beyond it float32 skips whole numbers
@@ -48,7 +48,7 @@ class RowQuantizer(nn.Module):
 
     @property
     def chain(self) -> NDArray[np.int64]:
-        """The triangle (rank, rank) that tells how coordinates of a block depend on each other (``lattice.chain``)."""
+        """The triangle (rank, rank) of how coordinates of a block depend on each other (``lattice.points_coder``)."""
         return np.eye(self.rank, dtype=np.int64)
 
     def forward(self, rows: Tensor) -> Quantized:

@@ -2,7 +2,7 @@
 
 Encoder and decoder run the same top-down path and differ in one line: where a latent's symbols come from.
 Padding repeats the last row and column to a multiple of the model's stride (its rate is counted), and is cut off after.
-Streams decode on other machines, devices, thread counts and batch sizes than the encoder's (``core.agreement``).
+Streams decode on other machines, devices, thread counts and batch sizes than the encoder's (``core.portable``).
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core import agreement, bitstream
-from core.agreement import Grid, Reader, Writer, bands
+from core import bitstream
+from core import portable as agreement
 from core.bitstream import Stream
 from core.codec import Image, TesseraError
-from core.entropy import gaussian_tables
 from core.finite import checked_picture
+from core.frequencies import gaussian_tables
 from core.images import as_grey, as_rgb, check_image, crop, pad
+from core.portable import Grid, Reader, Writer, bands
 from qres import inference
 from qres.blocks import Gaussian, Latent
 from qres.correction import Correction

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.entropy import Decoder, Encoder, Tables, categorical_table, gaussian_tables
+from core.entropy import Decoder, Encoder
+from core.frequencies import Tables, categorical_table, gaussian_tables
 
 Ints = NDArray[np.int64]
 

@@ -5,7 +5,7 @@ residual sums are fused into the products, the layer scale is folded into the la
 strips of rows with the overlap its kernels need, so that no intermediate is larger than a strip. Tensors are
 (B, H, W, C) inside; what ``visit`` sees are the (B, C, H, W) views that ``QResVAE.top_down`` shows too.
 
-The results differ from ``QResVAE``'s in the last float digits, which streams allow for (``core.agreement``).
+The results differ from ``QResVAE``'s in the last float digits, which streams allow for (``core.portable``).
 """
 
 from __future__ import annotations

@@ -281,7 +281,7 @@ class QResVAE(nn.Module):
     # -- training -----------------------------------------------------------------------------------------------
 
     def draw_lambda(self, images: Tensor) -> Tensor:
-        """lambda for each image: from ``lmb_range`` in training a conditional model, by ``lambda_draw``; else ``lmb``."""
+        """lambda for each image: drawn from ``lmb_range`` when training a conditional model, else ``lmb``."""
         if not (self.training and self.embedding is not None):
             return images.new_full((len(images),), self.lmb)
         drawn = torch.rand(len(images), device=images.device)

@@ -19,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core import rans
+from core import official_rans
 from core.codec import Image, TesseraError
-from core.rans import PRECISION, Operation
+from core.official_rans import PRECISION, Operation
 from qres.blocks import Gaussian, Latent
 from qres.generate import lambda_condition, to_tensor
 from qres.network import QResVAE
@@ -53,7 +53,7 @@ def _cdf(scale: float) -> NDArray[np.int64]:
     tail = 2 * _below(torch.tensor([-0.5 - reach], dtype=torch.float32) / scale)
     scaled = torch.cat([mass, tail]).double().numpy() * 2**PRECISION
     counts = np.floor(scaled + 0.5).astype(np.int64)
-    return rans.cumulative(counts)
+    return official_rans.cumulative(counts)
 
 
 def _below(t: Tensor) -> Tensor:
@@ -65,7 +65,9 @@ def string(symbols: NDArray[np.int64], scales: NDArray[np.float32], qarv: bool =
     borders = (QARV_SCALES if qarv else SCALES)[:-1]
     index = torch.bucketize(torch.from_numpy(scales).clamp_min(0.11), borders).tolist()
     lists = _lists(qarv)
-    return rans.encode([op for s, i in zip(symbols.tolist(), index, strict=True) for op in _operations(s, lists[i])])
+    return official_rans.encode(
+        [op for s, i in zip(symbols.tolist(), index, strict=True) for op in _operations(s, lists[i])]
+    )
 
 
 def _operations(symbol: int, cdf: list[int]) -> list[Operation]:

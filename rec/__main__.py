@@ -15,8 +15,8 @@ Everything else is as for every family: ``python -m rec COMMAND with method=NAME
 import sys
 
 from core.codec import TesseraError
+from experiments.families.rec import commands, defaults, translated
 from experiments.family import main
-from experiments.rec import commands, defaults, translated
 from experiments.wiring import fail
 
 if __name__ == "__main__":

@@ -28,13 +28,13 @@ import constriction
 import numpy as np
 from numpy.typing import NDArray
 
+from core.backends import table_model
 from core.bitstream import BitstreamError
 from core.codec import TesseraError
-from core.coders import table_model
-from core.tables import PRECISION, Tables
+from core.frequencies import PRECISION, Tables
 from rec.gaussian import Gaussian, standardised
-from rec.generator import Key, words
 from rec.quantiles import normal_quantile_at
+from rec.randomness import Key, words
 
 _FAMILY = constriction.stream.model.Categorical(perfect=False)
 

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from core.bitstream import BitstreamError, bytes_like
 from core.codec import TesseraError
 from core.entropy import Decoder, Encoder
-from rec.coder import BatchCoder, BlockCoder, Coded, Symbols
+from rec.coders.contract import BatchCoder, BlockCoder, Coded, Symbols
 from rec.gaussian import Floats, Gaussian, kl, log_ratio
-from rec.generator import STEP_BITS, Key, permutation
+from rec.randomness import STEP_BITS, Key, permutation
 
 BLOCK_SIZE = 1000
 CHECK_BYTES = 4

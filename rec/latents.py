@@ -22,7 +22,7 @@ from core.bitstream import BitstreamError
 from core.codec import TesseraError
 from core.entropy import Decoder, Encoder
 from rec import blocks
-from rec.coder import BlockCoder, coder_options, make_coder
+from rec.coders.contract import BlockCoder, coder_options, make_coder
 from rec.gaussian import Gaussian
 from rec.models.hierarchy import Normal
 

@@ -4,7 +4,7 @@ Grey levels 0 to 255 are bins of width 1 with what lies beyond the ends folded i
 masses sum to 1. Means and scales are in grey levels here; the model's own units are 1 / 256 of them.
 
 For coding, the mean is rounded to half a level and the scale to one of ``SCALES``; a table is a difference of
-cumulative masses at multiples of half a level, which one row for each scale holds. ``core.agreement`` lets encoder and
+cumulative masses at multiples of half a level, which one row for each scale holds. ``core.portable`` lets encoder and
 decoder find the same cells although their floats differ in the last digits.
 """
 
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from core.agreement import Grid
-from core.entropy import Tables
+from core.frequencies import Tables
+from core.portable import Grid
 
 LEVELS = 256
 FLOOR = 1e-7  # added by the published likelihood to every mass

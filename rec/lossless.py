@@ -2,7 +2,7 @@
 
 One range-coded payload holds the latents of all levels, from the top, and then the grey levels, colour by colour, with
 the tables of ``rec.likelihood``. Encoder and decoder run the same generative pass on the same samples, so that their
-predictions differ at most in the last digits, and ``core.agreement`` makes the tables agree. What is decoded from
+predictions differ at most in the last digits, and ``core.portable`` makes the tables agree. What is decoded from
 anything else than that is noticed by the check of all pixels. Sides are padded to even numbers for the latents (the
 last row and column are repeated); padding has no coded pixels, and of a grey image one colour is coded.
 """
@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core import bitstream
-from core.agreement import Reader, Writer, bands
 from core.bitstream import Stream
 from core.codec import Image
-from core.entropy import Tables, ideal_bits
+from core.entropy import ideal_bits
+from core.frequencies import Tables
 from core.images import check_image
 from core.planes import to_planes
+from core.portable import Reader, Writer, bands
 from rec.latents import LatentCoder, Settings, exact, repeatable
 from rec.likelihood import LOG_SCALES, MEANS, pixel_tables, scale_cell
 from rec.models.hierarchy import LN2, Draws, Normal

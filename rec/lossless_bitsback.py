@@ -18,7 +18,7 @@ from torch import Tensor
 from core import bitstream
 from core.bitstream import DecodeMismatch, Stream, SymbolCheck
 from core.codec import Image, TesseraError
-from core.entropy import Tables
+from core.frequencies import Tables
 from core.images import check_image
 from rec.bitsback import BitsBack, Packed
 from rec.gaussian import Gaussian

@@ -28,7 +28,7 @@ PAPER = "Flamich et al., NeurIPS 2020, arXiv 2010.01185"
 class Coded(Method):
     """What the family shares: how latents are coded.
 
-    ``coder`` is any of ``rec.coder.CODERS``, and for the lossless models also bits_back.
+    ``coder`` is any of ``rec.coders.contract.CODERS``, and for the lossless models also bits_back.
     """
 
     paper: ClassVar[str] = PAPER

@@ -12,7 +12,8 @@ from functools import cache
 import numpy as np
 
 from core.bitstream import BitstreamError
-from core.entropy import Decoder, Encoder, Tables, categorical_table, gaussian_tables
+from core.entropy import Decoder, Encoder
+from core.frequencies import Tables, categorical_table, gaussian_tables
 
 LIMIT = 2**16  # numbers of steps are below it
 

@@ -17,7 +17,7 @@ from PIL import Image as pillow
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 ROOT = Path(__file__).resolve().parents[1]
-if str(ROOT) not in sys.path:  # plain ``pytest`` puts tests/ on the path only
+if str(ROOT) not in sys.path:  # whatever the import mode
     sys.path.insert(0, str(ROOT))
 
 

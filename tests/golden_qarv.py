@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import torch
-from golden_qres import standard_normal
 
 from qres.qarv import QARVModel
+from tests.support.golden_qres import standard_normal
 
 GAINS = {".posterior.weight": 0.5, ".prior.weight": 0.25, ".embedding_layer.1.weight": 2.0}  # by the name's end
 

@@ -20,12 +20,12 @@ On images: ``python -m vq train|evaluate|... with method=NAME dataset=...``, as 
 
 import sys
 
+from experiments.families.mcquic import COMMANDS as OTHERS
+from experiments.families.mcquic import TRAIN
 from experiments.family import main
-from experiments.mcquic import COMMANDS as OTHERS
-from experiments.mcquic import TRAIN
-from experiments.toy import refuse_unknown
-from experiments.toy_train import toy_train_config, train
-from vq.toy import TOY
+from experiments.studies.toy import refuse_unknown
+from experiments.studies.toy_train import toy_train_config, train
+from vq.toy.methods import TOY
 
 IMAGES = {
     "method": "vqvae_ema",

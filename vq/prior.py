@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.entropy import Decoder, Encoder, Tables
+from core.entropy import Decoder, Encoder
 from core.finite import NumbersError
-from core.tables import PRECISION
+from core.frequencies import PRECISION, Tables
 
 REACH = 2
 NEIGHBOURS = (*((dy, dx) for dy in (-2, -1) for dx in range(-2, 3)), (0, -2), (0, -1))

@@ -13,8 +13,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from benchmarks import atomic
 from benchmarks.datasets.base import ImageSet
+from core import atomic
 
 SETTLED_NS = 2_000_000_000  # a file may change again within the grain of its times: so young ones are read
 

@@ -1,1 +1,1 @@
-"""The newer coders of relative entropy coding, one file per family; ``rec.coder.make_coder`` finds them."""
+"""The newer coders of relative entropy coding, one file per family; ``rec.coders.contract.make_coder`` finds them."""

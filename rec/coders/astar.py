@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from core.codec import TesseraError
-from rec.coder import CODERS
 from rec.coders.base import Found
 from rec.coders.codes import Code, FlatCode
+from rec.coders.contract import CODERS
 from rec.coders.ratio import Ratio
 from rec.coders.tree import DEPTH, Node, Tree, TreeCoder, energy, least_energy, one_dimension
-from rec.generator import Key
+from rec.randomness import Key
 
 
 def arrivals(ratio: Ratio, tree: Tree, depth: int, bound: bool) -> Iterator[tuple[float, Node, float]]:

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from core.bitstream import BitstreamError
 from core.codec import TesseraError
 from core.entropy import Decoder, Encoder
-from rec.coder import Coded, Symbols
 from rec.coders.codes import Code
+from rec.coders.contract import Coded, Symbols
 from rec.coders.ratio import LN2, Ratio, ratio_of
 from rec.gaussian import Gaussian
-from rec.generator import Key, normals
+from rec.randomness import Key, normals
 from rec.side_information import read_steps, write_steps
 
 Floats = NDArray[np.float64]

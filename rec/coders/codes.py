@@ -15,7 +15,8 @@ from functools import lru_cache
 import numpy as np
 
 from core.bitstream import BitstreamError
-from core.entropy import Decoder, Encoder, Tables, categorical_table, ideal_bits
+from core.entropy import Decoder, Encoder, ideal_bits
+from core.frequencies import Tables, categorical_table
 
 OCTAVES = 63  # numbers are below 2**62
 _LEAST_MEAN = 0.25

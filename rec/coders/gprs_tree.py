@@ -14,13 +14,13 @@ from typing import ClassVar
 import numpy as np
 
 from core.codec import TesseraError
-from rec.coder import CODERS
 from rec.coders.astar import arrivals
 from rec.coders.base import Found
+from rec.coders.contract import CODERS
 from rec.coders.levels import levels_of
 from rec.coders.ratio import Ratio
 from rec.coders.tree import DEPTH, Tree, TreeCoder, energy, least_energy, one_dimension
-from rec.generator import Key
+from rec.randomness import Key
 
 
 @CODERS.register("gprs_sample")

@@ -11,11 +11,11 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rec.coder import CODERS
 from rec.coders.base import Found, private
+from rec.coders.contract import CODERS
 from rec.coders.ratio import Ratio
 from rec.coders.tree import Node, Tree, TreeCoder, energy, one_dimension
-from rec.generator import Key, uniforms
+from rec.randomness import Key, uniforms
 
 NOTHING = 1e-9  # share of the target's mass in a node below which rounding errors rule and the node is accepted
 

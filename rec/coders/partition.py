@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.codec import TesseraError
-from rec.coder import CODERS
 from rec.coders.base import MOST_NUMBERS, Found, IndexCoder, private, too_many
 from rec.coders.codes import Code, FlatCode, OctaveCode, checked
+from rec.coders.contract import CODERS
 from rec.coders.ratio import LN2, Ratio
-from rec.generator import Key, exponentials, uniforms
 from rec.quantiles import normal_quantile_at
+from rec.randomness import Key, exponentials, uniforms
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.codec import TesseraError
-from rec.coder import CODERS
 from rec.coders.base import MOST_NUMBERS, Found, IndexCoder, candidates, private, too_many
 from rec.coders.codes import Code, OctaveCode, checked
+from rec.coders.contract import CODERS
 from rec.coders.levels import levels_of
 from rec.coders.ratio import Ratio
-from rec.generator import Key, exponentials
+from rec.randomness import Key, exponentials
 
 Floats = NDArray[np.float64]
 FIRST, LARGEST = 32, 2**16  # numbers made at once: at first, and at most

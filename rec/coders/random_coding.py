@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.codec import TesseraError
-from rec.coder import CODERS
 from rec.coders.base import MOST_NUMBERS, Found, IndexCoder, candidates, private, too_many
 from rec.coders.codes import Code, FlatCode, OctaveCode, checked
+from rec.coders.contract import CODERS
 from rec.coders.ratio import Ratio
-from rec.generator import Key, exponentials
+from rec.randomness import Key, exponentials
 
 Floats = NDArray[np.float64]
 LIMIT_BITS = 22  # candidates of one block, at most 2**22

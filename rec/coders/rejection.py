@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rec.coder import CODERS
 from rec.coders.base import Found, private
+from rec.coders.contract import CODERS
 from rec.coders.levels import Levels, levels_of
 from rec.coders.poisson import SequentialCoder
 from rec.coders.ratio import Ratio
-from rec.generator import Key, uniforms
+from rec.randomness import Key, uniforms
 
 Floats = NDArray[np.float64]
 

@@ -21,8 +21,8 @@ from core.codec import TesseraError
 from rec.coders.base import IndexCoder
 from rec.coders.codes import Code, OctaveCode, checked
 from rec.coders.ratio import Ratio
-from rec.generator import Key, uniforms
 from rec.quantiles import normal_quantile_at
+from rec.randomness import Key, uniforms
 
 Floats = NDArray[np.float64]
 DEPTH = 52  # a node of the middle tree at this depth is as narrow as the numbers in it

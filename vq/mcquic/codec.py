@@ -17,8 +17,9 @@ from torch import Tensor
 from core import bitstream
 from core.bitstream import Stream, SymbolCheck
 from core.codec import Image
-from core.entropy import Decoder, Encoder, Tables, categorical_table
+from core.entropy import Decoder, Encoder
 from core.finite import checked_counts, checked_picture
+from core.frequencies import Tables, categorical_table
 from core.images import as_grey, as_rgb, check_image
 from vq.mcquic import inference, mcq
 from vq.mcquic.network import McQuic

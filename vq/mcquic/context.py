@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from core.entropy import Decoder, Encoder, Tables
-from core.tables import PRECISION
+from core.entropy import Decoder, Encoder
+from core.frequencies import PRECISION, Tables
 from vq.prior import COARSE, FINE, LOGIT, NEIGHBOURS, REACH, logit_tables, waves
 
 HIDDEN = 64

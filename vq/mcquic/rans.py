@@ -1,4 +1,4 @@
-"""The entropy coder of ``.mcq`` files: symbols under tables of relative frequencies, by the coder of ``core.rans``."""
+"""The entropy coder of ``.mcq`` files: symbols under tables of relative frequencies, by ``core.official_rans``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from core import rans
+from core import official_rans
 from core.bitstream import BitstreamError
-from core.rans import PRECISION, START, Ints
+from core.official_rans import PRECISION, START, Ints
 
 
 def cumulative(frequencies: NDArray[np.float32]) -> Ints:
@@ -22,14 +22,14 @@ def cumulative(frequencies: NDArray[np.float32]) -> Ints:
         raise ValueError("frequencies are finite, not negative and not all zero")
     shares = (frequencies / total).astype(np.float64)
     whole = np.floor(shares * (1 << PRECISION) + 0.5).astype(np.int64)  # half away from zero
-    return rans.cumulative(whole)
+    return official_rans.cumulative(whole)
 
 
 def encode(symbols: Sequence[int], rows: Sequence[int], tables: Sequence[Ints]) -> bytes:
     """Code symbols, each with the table that ``rows`` names; at least 8 bytes."""
     lists = [table.tolist() for table in tables]
     pairs = ((lists[row][symbol], lists[row][symbol + 1]) for symbol, row in zip(symbols, rows, strict=True))
-    return rans.encode([(start, end - start, PRECISION) for start, end in pairs])
+    return official_rans.encode([(start, end - start, PRECISION) for start, end in pairs])
 
 
 def decode(payload: bytes, rows: Sequence[int], tables: Sequence[Ints]) -> list[int]:

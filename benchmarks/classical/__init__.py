@@ -1,0 +1,1 @@
+"""Classical codecs, as they are installed: the anchors of every comparison."""

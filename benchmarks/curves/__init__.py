@@ -1,0 +1,1 @@
+"""Curves from cells and publications, their BD-rates, and the search for a point on them."""

@@ -1,0 +1,1 @@
+"""The report page (``results/report``): its data, its sections, its scripts."""

@@ -1,0 +1,1 @@
+"""Tables from curves and cells (``results/tables``)."""

@@ -1,0 +1,1 @@
+"""Options, defaults and commands of each family, one module each: ``python -m FAMILY``."""

@@ -1,0 +1,234 @@
+"""The VQ-VAE family on one data set: every shipped model with static tables and with its prior, and several seeds.
+
+    python benchmarks/codebook_usage.py with experiment=vqvae                  # the first 1000 images of the test set
+    python benchmarks/codebook_usage.py with experiment=vqvae limit=None
+
+Cells that exist are not computed again. Written to <results>/tables and <results>/figures: what each model spends with
+and without the prior beside its use of codes and its quality, the spread over seeds, usage per book, rate against
+distortion, use over training, histograms and reconstructions.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from benchmarks.datasets import open_dataset
+from benchmarks.figures import paper
+from benchmarks.figures.figure import Axis, Figure, Series
+from benchmarks.figures.gallery import save_gallery
+from benchmarks.figures.usage import usage_figures, usage_table, usages
+from benchmarks.store import CellResult
+from benchmarks.store.names import slug
+from benchmarks.tables.results import to_files, to_markdown
+from core import checkpoint
+from core.codec import Image, Method
+from core.registry import discover, make_method
+from experiments.evaluate import Outcome, evaluate, say
+from experiments.wiring import default_params, experiment, guarded, sequence
+
+NAMED = {"smoke": {"limit": 2, "methods": "simvq", "pictures": 1}}
+SEEDED = {"vqvae": 256, "vqvae_ema": 256, "fsq": "8x6x5"}
+SEEDS = (1, 2)  # beside seed 0, which is the one shipped for use
+FOLDER = "vq"  # of checkpoints/
+PSNR = Axis("psnr", "PSNR", "dB")
+
+
+def vq_family_config() -> None:
+    """Options (a Sacred config scope: each variable is one)."""
+    experiment = "vqvae"
+    methods = "vqvae,vqvae_ema,vqvae_rot,vqvae_cosine,vqvae_ec,simvq,rvq,pq,fsq,lfq"
+    dataset = "fashion_mnist"
+    limit = 1000  # only the first images; None: all
+    pictures = 8  # in the figure of reconstructions; 0: no figure
+    threads = 1
+    device = "cpu"  # or cuda
+    results = "results"
+    data_root = None
+
+
+def vq_family(config: Mapping[str, Any], run: Any) -> int:
+    """Measure what is missing, print and write tables and figures; the exit code says whether something failed."""
+    discover()
+    torch.set_num_threads(int(config["threads"]))
+    names, outcome = [str(name) for name in sequence(config["methods"]) or []], Outcome()
+    static = [r for name in names for r in _cells(name, config, outcome)]
+    dear = {(r.cell.method, r.cell.point): r for n in names for r in _cells(n, config, outcome, prior=True)}
+    seeds = [r for name in names for r in _seeds(name, config, outcome)]
+    if static:
+        title = static[0].about["title"]
+        stem = Path(config["results"]) / "tables" / slug(f"vqvae {title}")
+        written = _table(bits_table(static, dear), stem, f"The VQ-VAE family on {title}")
+        written += _table(usage_table(static), f"{stem}_usage", f"Use of the codes on {title}", shown=False)
+        if seeds:
+            written += _table(seed_table([*static, *seeds]), f"{stem}_seeds", f"Spread over seeds on {title}")
+        for figure in figures(static, dear, names, title, config):
+            written += paper.render(figure, Path(config["results"]) / "figures")
+        written += _gallery(static, config, title)
+        print(*written, sep="\n")
+    say(outcome)
+    return outcome.code
+
+
+ex = experiment(__file__, "codebook_usage_vqvae", vq_family_config, NAMED)
+ex.main(guarded(vq_family))
+
+
+def _cells(name: str, config: Mapping[str, Any], outcome: Outcome, **changes: Any) -> list[CellResult]:
+    """The cells of a method at all its points; ``changes`` are parameters, or ``weights``, ``seed`` and ``points``."""
+    asked: dict[str, Any] = {key: changes.pop(key) for key in ("weights", "seed", "points") if key in changes}
+    common = {key: config[key] for key in ("dataset", "limit", "device", "results", "data_root")}
+    options: dict[str, Any] = {"methods": None, "points": None, "weights": "ours", "seed": 0, "keep_images": False}
+    params = {**default_params(name), **changes}
+    done = evaluate({**common, **options, **asked, "method": name, "params": params})
+    outcome.cells += done.cells
+    outcome.skipped += done.skipped
+    outcome.failed += done.failed
+    return done.cells
+
+
+def _seeds(name: str, config: Mapping[str, Any], outcome: Outcome) -> list[CellResult]:
+    """The cells of the same model trained with other seeds, as far as their weights are here."""
+    found = []
+    for seed in SEEDS if name in SEEDED else ():
+        folder = checkpoint.SHIPPED / FOLDER / f"{name}-{SEEDED[name]}-seed{seed}"
+        if folder.is_dir():
+            found += _cells(name, config, outcome, weights=str(folder), seed=seed, points=[SEEDED[name]])
+        else:
+            outcome.skipped.append(f"{name}, seed {seed}: its weights are not here ({folder.name}).")
+    return found
+
+
+def bits_table(static: Sequence[CellResult], dear: Mapping[Any, CellResult]) -> pd.DataFrame:
+    """A row per model: use of its codes, bits per vector and pixel, what the prior saves, and quality."""
+    rows = []
+    for result in static:
+        levels, other = usages(result), dear.get((result.cell.method, result.cell.point))
+        coded, cheaper = coded_bpp(result), None if other is None else coded_bpp(other)
+        rows.append(
+            {
+                "method": result.cell.method,
+                "point": str(result.cell.point),
+                "books": len(levels),
+                "codes": sum(u.size for u in levels),
+                "used": sum(u.used for u in levels),
+                "entropy (bits)": sum(u.entropy_bits for u in levels),
+                "coded bpp": coded,
+                "with prior bpp": cheaper,
+                "prior saves (%)": None if cheaper is None else 100 * (1 - cheaper / coded),
+                "file bpp": result.means["bpp"],
+                "PSNR (dB)": result.means["psnr"],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def coded_bpp(result: CellResult) -> float:
+    """Entropy-coded bits per pixel, the container left out: the mean over images."""
+    images = result.images
+    return float((images["payload_bits"] / (images["height"] * images["width"])).mean())
+
+
+def seed_table(cells: Sequence[CellResult]) -> pd.DataFrame:
+    """Mean and standard deviation over seeds of models that were trained with several."""
+    rows = []
+    for method, point in SEEDED.items():
+        same = [r for r in cells if r.cell.method == method and r.cell.point == point]
+        if len(same) < 2:
+            continue
+        numbers: dict[str, list[float]] = {
+            "used": [sum(u.used for u in usages(r)) for r in same],
+            "perplexity": [usages(r)[0].perplexity for r in same],
+            "coded bpp": [coded_bpp(r) for r in same],
+            "PSNR (dB)": [r.means["psnr"] for r in same],
+        }
+        row: dict[str, Any] = {"method": method, "point": str(point), "seeds": len(same)}
+        for name, values in numbers.items():
+            row |= {name: statistics.mean(values), f"{name}, sd": statistics.stdev(values)}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def figures(
+    static: Sequence[CellResult],
+    dear: Mapping[Any, CellResult],
+    names: Sequence[str],
+    title: str,
+    config: Mapping[str, Any],
+) -> list[Figure]:
+    """Rate against distortion (static tables, then the prior), use over training, histogram and coverage."""
+    stem, coded = slug(f"vqvae {title}"), Axis("bpp", "coded codes, container left out", "bits per pixel")
+    largest = [
+        [r for r in static if r.cell.method == name][-1] for name in dict.fromkeys(r.cell.method for r in static)
+    ]
+    one_book = [r for r in largest if len(usages(r)) == 1]
+    return [
+        Figure(f"{stem}_rd", f"{title}: static tables", coded, PSNR, _curves(static, names)),
+        Figure(f"{stem}_rd_prior", f"{title}: learned prior", coded, PSNR, _curves(list(dear.values()), names)),
+        Figure(
+            f"{stem}_training",
+            "Use over training (256 training images)",
+            Axis("step", "step"),
+            Axis("perplexity", "perplexity of the first book", "% of its codes"),
+            _training(largest, names),
+        ),
+        *usage_figures(one_book, f"vqvae {title}", title),
+    ]
+
+
+def _curves(cells: Sequence[CellResult], names: Sequence[str]) -> tuple[Series, ...]:
+    made = []
+    for style, name in enumerate(names):
+        found = sorted((r for r in cells if r.cell.method == name), key=coded_bpp)
+        if found:
+            rates, quality = tuple(map(coded_bpp, found)), tuple(r.means["psnr"] for r in found)
+            settings, keys = tuple(str(r.cell.point) for r in found), tuple(r.key for r in found)
+            made.append(Series(name, rates, quality, "measured", style, settings, keys))
+    return tuple(made)
+
+
+def _training(cells: Sequence[CellResult], names: Sequence[str]) -> tuple[Series, ...]:
+    """Perplexity of the first book over steps, from the logs beside the weights."""
+    made = []
+    for result in cells:
+        method = make_method(result.cell.method).at(result.cell.point)
+        weights = checkpoint.find(method, "ours")
+        log = None if weights is None else weights.path.with_name("train.csv")
+        if log is not None and log.is_file():
+            rows = pd.read_csv(log).dropna(subset=["perplexity0"])
+            share = 100 * rows["perplexity0"] / usages(result)[0].size
+            label = f"{method.name} {method.point}"
+            x, y = (tuple(float(v) for v in column) for column in (rows["step"], share))
+            made.append(Series(label, x, y, "measured", list(names).index(method.name)))
+    return tuple(made)
+
+
+def _gallery(static: Sequence[CellResult], config: Mapping[str, Any], title: str) -> list[Path]:
+    """Originals and what each method's largest model makes of them."""
+    count = int(config["pictures"])
+    if not count:
+        return []
+    images = [i.read() for i in open_dataset(config["dataset"], count, config["data_root"])]
+    rows: list[tuple[str, Sequence[Image]]] = [("original", images)]
+    for name in dict.fromkeys(r.cell.method for r in static):
+        result = [r for r in static if r.cell.method == name][-1]
+        method: Method = make_method(name).at(result.cell.point)
+        weights = checkpoint.find(method, "ours")
+        if weights is not None:
+            codec = method.codec(checkpoint.load(method, weights))
+            shown = [np.asarray(codec.decompress(codec.compress(image))) for image in images]
+            numbers = f"{coded_bpp(result):.2f} bpp, {result.means['psnr']:.1f} dB"
+            rows.append((f"{name} {result.cell.point}\n{numbers}", shown))
+    return save_gallery(rows, Path(config["results"]) / "figures" / f"{slug(f'vqvae {title}')}_pictures")
+
+
+def _table(frame: pd.DataFrame, stem: str | Path, caption: str, shown: bool = True) -> list[Path]:
+    if shown:
+        print(to_markdown(frame, caption))
+    return to_files(frame, stem, caption)

@@ -1,0 +1,151 @@
+"""Who may import whom (DESIGN section 2), read from the syntax trees; and what an import may drag in, by doing it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FAMILIES = {"qres", "vq", "rec", "lattice"}
+OURS = {"core", "benchmarks", "experiments", *FAMILIES}
+MAY = {
+    "core": {"core"},
+    "benchmarks": {"core", "benchmarks"},
+    **{family: {"core", family} for family in FAMILIES},
+    "experiments": OURS,
+}
+HEAVY = {"tensorflow", "pandas", "matplotlib", "seaborn", "plotly", "sacred", "sqlalchemy"}  # never in core
+VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "shared_code", "tools"}
+
+
+@cache
+def modules() -> dict[Path, ast.Module]:
+    files = (path for package in sorted(OURS) for path in sorted((ROOT / package).rglob("*.py")))
+    return {path: ast.parse(path.read_text(), str(path)) for path in files}
+
+
+def imported(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """Dotted names a module imports anywhere in it, also inside functions and by ``import_module("...")``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: imports are absolute"
+            yield node.module or "", node.lineno
+            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+            yield from ((a.value, node.lineno) for a in node.args if isinstance(a, ast.Constant))
+
+
+def is_entry_script(path: Path, tree: ast.Module) -> bool:
+    """A file that a user runs: a package's ``__main__.py``, or one that ends in ``if __name__ == "__main__"``."""
+    guards = [n for n in tree.body if isinstance(n, ast.If) and "__name__" in ast.unparse(n.test)]
+    return path.name == "__main__.py" or bool(guards)
+
+
+def offences(path: Path, tree: ast.Module) -> list[str]:
+    """The imports of a module that its place does not allow."""
+    package = path.relative_to(ROOT).parts[0]
+    allowed = MAY[package] | ({"experiments"} if is_entry_script(path, tree) and package != "core" else set())
+    found = []
+    for name, line in imported(tree):
+        top = name.partition(".")[0]
+        wrong = top in OURS and top not in allowed
+        sacred = top == "sacred" and package != "experiments"
+        heavy = package == "core" and top in HEAVY
+        if wrong or sacred or heavy:
+            found.append(f"{path.relative_to(ROOT)}:{line} imports {name}")
+    return found
+
+
+def test_import_directions() -> None:
+    assert len(modules()) > 40
+    assert not [line for path, tree in modules().items() for line in offences(path, tree)]
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("core/x.py", "import benchmarks.store"),
+        ("core/x.py", "def f():\n    import pandas"),
+        ("qres/x.py", "from vq import layers"),
+        ("qres/x.py", "from benchmarks.measure.metrics import psnr"),
+        ("qres/x.py", "from experiments import train"),
+        ("vq/x.py", "import importlib\nimportlib.import_module('qres.codec')"),
+        ("benchmarks/x.py", "from qres.methods import QRes34M"),
+        ("benchmarks/x.py", "from sacred import Experiment"),
+        ("benchmarks/x.py", "from experiments.wiring import run"),
+    ],
+)
+def test_the_checker_sees_wrong_imports(file: str, line: str) -> None:
+    assert offences(ROOT / file, ast.parse(line))
+
+
+def test_entry_scripts_may_know_experiments() -> None:
+    script = ast.parse("from experiments.wiring import run\nif __name__ == '__main__':\n    run()")
+    assert not offences(ROOT / "benchmarks/x.py", script)
+    assert not offences(ROOT / "qres/__main__.py", ast.parse("from experiments.family import main"))
+
+
+def test_benchmarks_know_no_method_by_name() -> None:
+    """Learned methods are reached through the registry; entry scripts may have one as their default."""
+    from core.registry import METHODS, discover
+
+    discover()
+    learned = {name for name, method in METHODS.items() if not method.__module__.startswith("benchmarks.")}
+    assert "qres34m" in learned
+    found = []
+    for path, tree in modules().items():
+        if path.relative_to(ROOT).parts[0] == "benchmarks" and not is_entry_script(path, tree):
+            words = [n for n in ast.walk(tree) if isinstance(n, ast.Constant) and n.value in learned]
+            found += [f"{path.relative_to(ROOT)}:{n.lineno} names {n.value}" for n in words]
+    assert not found
+
+
+def test_file_names() -> None:
+    files = [path for path in modules() if "site-packages" not in path.parts]
+    hidden = [path for path in files if path.stem in sys.stdlib_module_names and path.stem != "__main__"]
+    assert not hidden, "these hide the standard library when a script of their folder runs"
+    assert not [path for path in files if path.stem.strip("_") in VAGUE], "a name that says what is inside, please"
+
+
+def after(imports: str) -> set[str]:
+    """Top-level modules that are loaded after some imports in a fresh interpreter."""
+    code = f"{imports}\nimport sys\nprint(*{{m.partition('.')[0] for m in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def test_the_report_needs_no_torch() -> None:
+    names = ("store", "tables", "figures", "curves", "bd", "paper", "web", "pairs", "report", "bd_table")
+    here = [name for name in names if (ROOT / "benchmarks" / f"{name}.py").exists()]
+    assert "report" in here
+    loaded = after("import " + ", ".join(f"benchmarks.{name}" for name in here))
+    assert not loaded & {"torch", "tensorflow", "sacred", "constriction", *FAMILIES}
+
+
+def test_core_is_light_and_compiles_nothing() -> None:
+    names = sorted(path.stem for path in (ROOT / "core").glob("*.py") if path.stem != "__init__")
+    watch = (
+        "import os, subprocess, sys\n"
+        "def stop(event, arguments):\n"
+        "    if event in ('subprocess.Popen', 'os.system', 'os.posix_spawn', 'socket.connect'):\n"
+        "        raise SystemExit(f'{event} {arguments}')\n"
+        "import torch  # asks the machine for its processor when imported\n"
+        "sys.addaudithook(stop)\n"
+    )
+    loaded = after(watch + "import core\nimport " + ", ".join(f"core.{name}" for name in names))
+    assert not loaded & {*HEAVY, "torchac", "benchmarks", "experiments", *FAMILIES}
+
+
+def test_discovery_imports_neither_tensorflow_nor_plots() -> None:
+    loaded = after("from core.registry import discover; discover()\nfrom benchmarks import datasets")
+    assert "qres" in loaded
+    assert not loaded & {"tensorflow", "tensorflow_datasets", "keras", "matplotlib", "sacred"}

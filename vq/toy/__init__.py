@@ -1,0 +1,1 @@
+"""Codes with a rate term on toy sources: VECVQ, ECVQ, transform coding, and their bounds."""

@@ -1,0 +1,261 @@
+"""The VQ-VAE family as methods: one backbone, one quantiser each, and what moves along its rate-distortion curve.
+
+Papers: van den Oord, Vinyals, Kavukcuoglu, "Neural Discrete Representation Learning", arXiv 1711.00937, and the one
+that each quantiser names. ``docs/methods/vqvae.md`` says where we differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from core import checkpoint
+from core.codec import Method
+from core.registry import METHODS
+from vq.vqvae.codec import VQCodec
+from vq.vqvae.network import VQVAE
+from vq.vqvae.quantizer import Quantizer, QuantizerError
+from vq.vqvae.quantizers import (
+    FSQ,
+    LFQ,
+    EMAQuantizer,
+    EntropyConstrainedQuantizer,
+    ProductQuantizer,
+    Projected,
+    ResidualQuantizer,
+    SimVQ,
+    VectorQuantizer,
+)
+
+
+@dataclass(frozen=True)
+class VQMethod(Method):
+    """What the family shares. ``prior`` adds a learned autoregressive prior over codes, used where it pays."""
+
+    paper: ClassVar[str] = "van den Oord et al., arXiv 1711.00937"
+    trains_on: ClassVar[tuple[str, ...]] = ("fashion_mnist",)
+    note: ClassVar[str] = "Container header (16 bytes on a small image) counts."
+    unbound: ClassVar[tuple[str, ...]] = ("prior",)
+    channels: int = 1  # 1: each colour is a grey image of its own; 3: RGB
+    hidden: tuple[int, ...] = (32,)  # widths, one stride of 2 each
+    dim: int = 64  # of a latent vector
+    weight: float = 10.0  # of the mean squared error, against the quantiser's losses
+    commitment: float = 0.25
+    prior: bool = False
+
+    def quantizer(self) -> Quantizer:
+        """A fresh quantiser; raises ``QuantizerError`` for parameters that make none."""
+        raise NotImplementedError
+
+    def model(self) -> VQVAE:
+        """A fresh network."""
+        return VQVAE(self.channels, self.hidden, self.quantizer(), self.weight, self.prior)
+
+    def read_state(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Weights that were trained with a prior also serve without it."""
+        return state if self.prior else {name: v for name, v in state.items() if not name.startswith("prior.")}
+
+    def codec(self, model: VQVAE) -> VQCodec:
+        """A codec of the model in eval mode."""
+        return VQCodec(model, self.name, checkpoint.digest(model))
+
+
+@dataclass(frozen=True)
+class SizedMethod(VQMethod):
+    """A method whose curve is the codebook size."""
+
+    curve: ClassVar[str | None] = "size"
+    points: ClassVar[tuple[int, ...]] = (256,)
+    size: int = 256  # codes
+
+
+@METHODS.register("vqvae")
+@dataclass(frozen=True)
+class Gradient(SizedMethod):
+    """The codebook by gradient, from a small uniform start, nothing done about dead codes (as published)."""
+
+    points: ClassVar[tuple[int, ...]] = (16, 64, 256)
+    init: str = "uniform"  # or kmeans, on the first batch
+    revive: float = 0.0  # codes used less than this share of the mean restart at a random latent; 0: never
+    cosine: bool = False
+    code_dim: int = 0  # dimensions of the codebook where it is not ``dim``
+
+    def quantizer(self) -> Quantizer:
+        """A codebook learned by gradient."""
+        codebook = VectorQuantizer(
+            self.code_dim or self.dim,
+            self.size,
+            init=self.init,
+            revive=self.revive,
+            commitment=self.commitment,
+            cosine=self.cosine,
+        )
+        return Projected(self.dim, codebook) if self.code_dim else codebook
+
+
+@METHODS.register("vqvae_cosine")
+@dataclass(frozen=True)
+class Cosine(Gradient):
+    """A codebook of few dimensions on the unit sphere (ViT-VQGAN, arXiv 2110.04627)."""
+
+    paper: ClassVar[str] = "Yu et al., arXiv 2110.04627"
+    points: ClassVar[tuple[int, ...]] = (256,)
+    init: str = "kmeans"
+    revive: float = 0.03
+    cosine: bool = True
+    code_dim: int = 8
+
+
+@METHODS.register("vqvae_ema")
+@dataclass(frozen=True)
+class MovingAverage(SizedMethod):
+    """The codebook of moving averages, k-means start, dead codes revived: the least a baseline should do."""
+
+    points: ClassVar[tuple[int, ...]] = (16, 64, 256)
+    init: str = "kmeans"
+    revive: float = 0.03
+    decay: float = 0.99
+    rotation: bool = False
+
+    def quantizer(self) -> Quantizer:
+        """A codebook of moving averages."""
+        return EMAQuantizer(
+            self.dim,
+            self.size,
+            init=self.init,
+            revive=self.revive,
+            commitment=self.commitment,
+            decay=self.decay,
+            rotation=self.rotation,
+        )
+
+
+@METHODS.register("vqvae_rot")
+@dataclass(frozen=True)
+class Rotated(MovingAverage):
+    """``vqvae_ema`` with the rotation trick instead of the straight-through gradient."""
+
+    paper: ClassVar[str] = "Fifty et al., arXiv 2410.06424"
+    points: ClassVar[tuple[int, ...]] = (256,)
+    rotation: bool = True
+
+
+@METHODS.register("vqvae_ec")
+@dataclass(frozen=True)
+class EntropyConstrained(VQMethod):
+    """Codes chosen by distance plus ``rate_weight`` times bits: a larger weight is a lower rate."""
+
+    paper: ClassVar[str] = "Chou, Lookabaugh, Gray, 1989, on the backbone of arXiv 1711.00937"
+    curve: ClassVar[str | None] = "rate_weight"
+    points: ClassVar[tuple[float, ...]] = (0.5,)
+    rate_weight: float = 0.5  # latent variances per bit
+    size: int = 512
+    decay: float = 0.99
+
+    def quantizer(self) -> Quantizer:
+        """An entropy-constrained codebook."""
+        return EntropyConstrainedQuantizer(
+            self.dim, self.size, rate_weight=self.rate_weight, commitment=self.commitment, decay=self.decay
+        )
+
+
+@METHODS.register("simvq")
+@dataclass(frozen=True)
+class Sim(SizedMethod):
+    """A frozen codebook behind one learned linear map."""
+
+    paper: ClassVar[str] = "Zhu et al., arXiv 2411.02038"
+    rotation: bool = False
+
+    def quantizer(self) -> Quantizer:
+        """A SimVQ codebook."""
+        return SimVQ(self.dim, self.size, commitment=self.commitment, rotation=self.rotation)
+
+
+@METHODS.register("rvq")
+@dataclass(frozen=True)
+class Residual(VQMethod):
+    """Residual stages; one set of weights serves 1 to ``max_stages`` of them."""
+
+    paper: ClassVar[str] = "Zeghidour et al., arXiv 2107.03312"
+    curve: ClassVar[str | None] = "stages"
+    variable_rate: ClassVar[bool] = True
+    points: ClassVar[tuple[int, ...]] = (1, 2, 3, 4)
+    stages: int = 4
+    max_stages: int = 4
+    size: int = 16
+    dropout: bool = True  # train with a random number of stages in each step
+    revive: float = 0.03
+
+    def quantizer(self) -> Quantizer:
+        """Stages of moving averages."""
+        options: Mapping[str, Any] = {"init": "kmeans", "revive": self.revive, "commitment": self.commitment}
+        return ResidualQuantizer(
+            [EMAQuantizer(self.dim, self.size, **options) for _ in range(self.max_stages)], self.dropout
+        )
+
+    def codec(self, model: VQVAE) -> VQCodec:
+        """A codec that uses the first ``stages`` stages."""
+        if not 1 <= self.stages <= self.max_stages:
+            raise QuantizerError(f"stages={self.stages} must be 1 to {self.max_stages}, the stages that are trained.")
+        return VQCodec(model, self.name, checkpoint.digest(model), self.stages)
+
+    @property
+    def trained_range(self) -> tuple[int, int]:
+        """Any number of stages from the first."""
+        return 1, self.max_stages
+
+
+@METHODS.register("pq")
+@dataclass(frozen=True)
+class Product(VQMethod):
+    """The vector in equal parts, a codebook each."""
+
+    paper: ClassVar[str] = "Jegou, Douze, Schmid, 2011, on the backbone of arXiv 1711.00937"
+    curve: ClassVar[str | None] = "books"
+    points: ClassVar[tuple[int, ...]] = (4,)
+    books: int = 4
+    size: int = 8
+    revive: float = 0.03
+
+    def quantizer(self) -> Quantizer:
+        """Parts of moving averages."""
+        part = ProductQuantizer.part(self.dim, self.books)
+        options: Mapping[str, Any] = {"init": "kmeans", "revive": self.revive, "commitment": self.commitment}
+        return ProductQuantizer([EMAQuantizer(part, self.size, **options) for _ in range(self.books)])
+
+
+@METHODS.register("fsq")
+@dataclass(frozen=True)
+class FiniteScalar(VQMethod):
+    """A few scalars, each rounded to a few levels; ``levels`` is written 8x6x5."""
+
+    paper: ClassVar[str] = "Mentzer et al., arXiv 2309.15505"
+    curve: ClassVar[str | None] = "levels"
+    points: ClassVar[tuple[str, ...]] = ("5x3", "4x4x4", "8x6x5")
+    levels: str = "8x6x5"
+
+    def quantizer(self) -> Quantizer:
+        """Scalar levels behind a linear map."""
+        try:
+            levels = [int(level) for level in str(self.levels).split("x")]
+        except ValueError:
+            raise QuantizerError(f"levels={self.levels} must be whole numbers joined by x, like 8x6x5.") from None
+        return Projected(self.dim, FSQ(levels))
+
+
+@METHODS.register("lfq")
+@dataclass(frozen=True)
+class LookupFree(VQMethod):
+    """The signs of a few scalars."""
+
+    paper: ClassVar[str] = "Yu et al., arXiv 2310.05737"
+    curve: ClassVar[str | None] = "bits"
+    points: ClassVar[tuple[int, ...]] = (8,)
+    bits: int = 8  # of a vector
+    entropy: float = 0.1  # weight of the entropy loss
+
+    def quantizer(self) -> Quantizer:
+        """Signs behind a linear map."""
+        return Projected(self.dim, LFQ(self.bits, commitment=self.commitment, entropy=self.entropy))
