@@ -37,8 +37,7 @@ from core import checkpoint, devices, entropy
 from core.codec import Image, Method
 from core.images import open_image, save_image
 from core.registry import discover
-from experiments import train_speed
-from experiments.studies import quantizer_speed, search_speed
+from experiments.studies import quantizer_speed, search_speed, train_speed
 from experiments.wiring import changed, configured, default_params, experiment, guarded, run_named, sequence
 
 NAMED = {"smoke": {"method": "qres3m_vr", "weights": "fresh", "height": 64, "width": 64, "repeats": 1}}

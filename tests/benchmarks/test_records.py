@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from recorded import assert_recorded
 
-from benchmarks import sections
+from benchmarks.page import sections
 from benchmarks.store import records
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
