@@ -2,6 +2,7 @@
 
 python -m qres compress with method=qres3m_vr params.lmb=64 input=photo.png output=photo.tsr
 python -m qres compress with method=qres3m_vr input='photos/**/*.jpg' output=streams psnr=True
+python -m qres compress with method=qres3m_vr params.lmb=16 search=300 input=photo.png  # smaller, in minutes
 python -m qres decompress with method=qres3m_vr input=streams output=decoded
 
 One input that cannot be coded is reported, and the rest goes on. Exit code 0: all done or there already, 1: some
@@ -42,6 +43,7 @@ def compress_config() -> None:
     output = None  # a .tsr file for one picture, else a folder; default: beside each picture
     overwrite = False  # else what is there already is left as it is
     psnr = False  # decode and compare
+    search = 0  # smaller files from the same weights, for more time: N steps or candidates (docs/methods/search.md)
     results = "results"
 
 
@@ -84,18 +86,19 @@ class Report:
 
 
 def open_codec(config: Mapping[str, Any]) -> tuple[Method, Codec]:
-    """The method a config names, and its codec with the weights and on the device the config asks for."""
+    """The method a config names, and its codec with the weights, the device and the search the config asks for."""
     discover()
     method = make_method(config["method"], changed(config["params"], config["method"]))
+    method.check_search(effort := config.get("search", 0))
     weights = checkpoint.find(method, str(config["weights"]))
     if weights is None:
-        return method, method.codec(None)
+        return method, method.searching(method.codec(None), effort)
     model = checkpoint.load(method, weights)
     try:
         model = model.to(config["device"])
     except (RuntimeError, AssertionError):
         raise TesseraError(f"device={config['device']} is not available here: use device=cpu.") from None
-    return method, method.codec(model)
+    return method, method.searching(method.codec(model), effort)
 
 
 def compress(config: Mapping[str, Any], run: Any) -> int:

@@ -32,6 +32,7 @@ def match_config() -> None:
     device = "cpu"  # or cuda
     weights = "auto"  # auto, official, ours, or a path
     seed = 0  # of the weights that were trained here
+    search = 0  # steps or candidates of a search at the encoder, at each setting (docs/methods/search.md)
     params = default_params(method)
     results = "results"
     data_root = None  # where data sets are; default: TESSERA_DATA, ./data
@@ -48,11 +49,12 @@ def match_rate(config: Mapping[str, Any], run: Any) -> int:
     match = matching.search(tried, start, lambda point: ruler.result(point).means[metric], target, tolerance)
     frame = table(match, {point: ruler.result(point) for point in match.tried}, metric, target)
     title = ruler.result(match.best).about["title"]
-    caption = f"{method.name} at {target:g} {UNITS[metric]} on {title}"
+    name = f"{method.name} search {config['search']}" if config["search"] else method.name
+    caption = f"{name} at {target:g} {UNITS[metric]} on {title}"
     print(tables.to_markdown(frame, caption))
     for line in (*ruler.missing, *sentences(match, method, metric, target)):
         print(line)
-    stem = Path(config["results"]) / FOLDER / slug(f"{method.name} {metric} {target:g} {title}")
+    stem = Path(config["results"]) / FOLDER / slug(f"{name} {metric} {target:g} {title}")
     print(*tables.to_files(frame, stem, caption), sep="\n")
     return 0 if match.in_range else 1
 
@@ -78,6 +80,7 @@ def _method(config: Mapping[str, Any]) -> Method:
     discover()
     params = changed(config["params"], config["method"])
     method = make_method(config["method"], params)
+    method.check_search(config["search"])
     if method.curve in params:
         raise TesseraError(f"{method.curve} is what is searched: leave params.{method.curve} out.")
     return method
