@@ -39,7 +39,7 @@ DEFAULTS = {
 def bd_table(options: dict[str, str]) -> None:
     """Print the table and write it as CSV, Markdown and LaTeX."""
     dataset, metric = options["dataset"], options["metric"]
-    found, title, subset = one_set(Store(options["results"]), dataset, _limit(options["limit"]))
+    found, title, subset = one_set(Store(options["results"]), dataset, parse_limit(options["limit"]))
     anchor = curves.find(found, options["anchor"])
     wanted = [label.strip() for label in options["curves"].split(",") if label.strip()]
     chosen = [curves.find(found, label) for label in wanted] or [c for c in found if not c.lossless]
@@ -78,7 +78,7 @@ def _sentence(dataset: str, title: str) -> str:
     return f"first {found[1]} images of {' '.join(filter(None, (dataset, found[2])))}" if found else title
 
 
-def _limit(text: str) -> int | None:
+def parse_limit(text: str) -> int | None:
     if text and not (text.isdigit() and int(text)):
         raise TesseraError(f"limit={text} must be a whole number of at least 1.")
     return int(text) if text else None

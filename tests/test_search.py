@@ -7,10 +7,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from golden_qres import fill
 
+from benchmarks import search_gain
 from benchmarks.datasets import open_dataset
 from benchmarks.store import Cell, Store
 from core import checkpoint
@@ -100,7 +102,7 @@ def test_it_stops_where_nothing_is_gained(monkeypatch):
     monkeypatch.setattr(search, "RATE", 0.0)  # no step leads anywhere
     rounded = search.Descent.rounded
     monkeypatch.setattr(search.Descent, "rounded", lambda self, means: looked.append(1) or rounded(self, means))
-    assert codec.searching(100).compress(image) == codec.compress(image)
+    assert codec.searching(40).compress(image) == codec.compress(image)
     assert len(looked) < 1 + search.CHECKS
 
 
@@ -222,3 +224,37 @@ def test_bad_counts_are_one_sentence(command, pictures, words):
         done = command(*head, "with", *others[len(head) - 1 :], *words)
         assert done.code == 2 and "search" in done.sentence
     assert not list(Path().glob("results/cells/*"))
+
+
+def measured(store: Store, effort: int, rates: float, seconds: float, points: tuple[int, ...] = (4, 16, 64)) -> None:
+    """Cells of a curve through (rates x point, log2 point dB); the seed and the device are those of all."""
+    for point in points:
+        variant = {"size": 3} | ({"search": effort} if effort else {})
+        cell = Cell("toy", variant, point, "pictures", "all", checkpoint=f"weights{point}")
+        row = {"image": "a", "bpp": rates * point, "psnr": np.log2(point), "encode_s": seconds}
+        store.write(cell, pd.DataFrame([row]), {"title": "pictures", "defaults": {"size": 3}}, {})
+
+
+def test_the_figure_of_rate_saved_over_seconds(command, tmp_path):
+    store = Store(tmp_path / "results")
+    measured(store, 0, 0.01, 0.5, (4, 16, 64, 256))
+    measured(store, 100, 0.009, 40)
+    measured(store, 300, 0.008, 120)
+    few, many = search_gain.gains(store.cells(), "psnr")
+    assert (few.plain, few.searched, few.effort, few.points) == ("toy", "toy(search=100)", 100, 3)
+    assert few.rate_percent == pytest.approx(-10) and many.rate_percent == pytest.approx(-20)
+    assert (many.plain_s, many.searched_s) == (0.5, 120)
+    figure = search_gain.gain_figure([few, many], "psnr", "pictures", "pictures")
+    assert figure.series[0].x == (0.5, 40, 120) and figure.series[0].y == pytest.approx((0, 10, 20))
+    done = command("benchmarks/search_gain.py", "with", "dataset=pictures")
+    assert done.code == 0 and "toy(search=300)" in done.out
+    assert Path("results/figures/search_pictures_psnr.pdf").is_file()
+    assert Path("results/tables/search_pictures_psnr.csv").is_file()
+    done = command("benchmarks/search_gain.py", "with", "dataset=kodak")
+    assert done.code == 2 and "kodak has no curve with search=N" in done.sentence
+
+
+def test_a_searched_curve_alone_gains_nothing(tmp_path):
+    store = Store(tmp_path / "results")
+    measured(store, 100, 0.009, 40)
+    assert search_gain.gains(store.cells(), "psnr") == []
