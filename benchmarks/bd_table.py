@@ -79,6 +79,7 @@ def _sentence(dataset: str, title: str) -> str:
 
 
 def parse_limit(text: str) -> int | None:
+    """The limit= of measurements: None where none is given; TesseraError for what is no whole number above 0."""
     if text and not (text.isdigit() and int(text)):
         raise TesseraError(f"limit={text} must be a whole number of at least 1.")
     return int(text) if text else None
