@@ -103,10 +103,10 @@ class SearchingCodec:
 
 @torch.inference_mode(False)
 def fixed(model: QResVAE) -> QResVAE:
-    """A copy of the model whose weights take no gradient, at its own lambda alone."""
+    """A copy of the model whose weights take no gradient, folded at its own lambda where its kind can be."""
     device = next(model.parameters()).device
     made = copy.deepcopy(model).cpu()
-    made = made.at_lambda() if made.embedding is not None else made
+    made = made.at_lambda() if made.embedding is not None and type(made) is QResVAE else made
     made.memory_format = model.memory_format
     return made.to(device).eval().requires_grad_(False)
 
@@ -159,6 +159,8 @@ class Descent:
         self.images = [2 * x[None, :, :h, :w] - 1 for x, (h, w) in zip(images.clone(), sizes, strict=True)]
         self.shape = (len(images), images.shape[2] // network.stride, images.shape[3] // network.stride)
         self.start = [mean.clone() for mean in means]
+        with torch.no_grad():  # None for a folded network
+            self.condition = network.condition(images.new_full((len(images),), network.lmb))
         self.autocast = torch.autocast(images.device.type, torch.bfloat16, enabled=_fast_bfloat16(images.device))
 
     def run(self, steps: int) -> list[Tensor]:
@@ -206,7 +208,7 @@ class Descent:
             return low + share + prior.mean
 
         with self.autocast:
-            output = self.network.top_down(self.shape, visit)
+            output = self.network.top_down(self.shape, visit, self.condition)
         return nats + self._distortion(output)
 
     @torch.no_grad()
@@ -220,7 +222,7 @@ class Descent:
             nats = nats - code_log_likelihood(symbols, prior.scale).sum((1, 2, 3))
             return symbols + prior.mean
 
-        return nats + self._distortion(self.network.top_down(self.shape, visit))
+        return nats + self._distortion(self.network.top_down(self.shape, visit, self.condition))
 
     def _distortion(self, output: Tensor) -> Tensor:
         """lambda x distortion x dimensions of each image, (B,), in nats."""

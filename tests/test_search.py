@@ -134,6 +134,19 @@ def test_every_lossy_model(name):
     assert cost(codec, image, stream) <= cost(codec, image, codec.compress(image))
 
 
+def test_a_conditional_network_that_cannot_be_folded(monkeypatch):
+    class Other(QResVAE):
+        """A model of another kind, conditional on lambda."""
+
+        def at_lambda(self):
+            raise AssertionError("not of this kind")
+
+    codec, image = shipped(), picture(64, 64)
+    monkeypatch.setattr(codec.model, "__class__", Other)
+    stream = codec.searching(30).compress(image)
+    assert cost(codec, image, stream) < cost(codec, image, codec.compress(image))
+
+
 def test_ms_ssim():
     codec, image = shipped("ms_ssim"), picture(176, 192)
     searching = codec.searching(12)
