@@ -58,7 +58,7 @@ def make(options: dict[str, str], wanted: Sequence[str] = ()) -> tuple[pd.DataFr
     """The table of the curves of these labels (default: all that are not lossless), its caption and its file's name."""
     dataset, metric, store = options["dataset"], options["metric"], Store(options["results"])
     axis = metric_axis(find_metric(metric).name).text
-    found, title, aside = one_set(store, dataset, _limit(options["limit"]))
+    found, title, aside = one_set(store, dataset, parse_limit(options["limit"]))
     found = [with_images(curve, metric, store) for curve in found]
     _refuse_aside([options["anchor"], *wanted], found, aside)
     anchor = curves.find(found, options["anchor"])
@@ -134,7 +134,8 @@ def _sentence(dataset: str, title: str) -> str:
     return f"first {found[1]} images of {' '.join(filter(None, (dataset, found[2])))}" if found else title
 
 
-def _limit(text: str) -> int | None:
+def parse_limit(text: str) -> int | None:
+    """The limit= of measurements: None where none is given; TesseraError for what is no whole number above 0."""
     if text and not (text.isdigit() and int(text)):
         raise TesseraError(f"limit={text} must be a whole number of at least 1.")
     return int(text) if text else None

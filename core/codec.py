@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]  # (H, W, C), C = 1 (grey) or 3 (RGB)
 Point = int | float | str  # a setting that moves along a rate-distortion curve
+MOST_SEARCH = 100_000  # steps or candidates of a search at the encoder
 
 
 class TesseraError(Exception):
@@ -71,6 +72,25 @@ class HasRates(Protocol):
         """The bits of an image counted in the way ``rate``, and the decoded image that they stand for."""
 
 
+@runtime_checkable
+class HasSearch(Protocol):
+    """A codec whose encoder can look for better streams of an image, which the plain decoder reads."""
+
+    def searching(self, effort: int) -> Codec:
+        """The codec of the same weights whose ``compress`` spends ``effort`` (at least 1, in ``Method.searches``).
+
+        The same image and effort give the same stream, which is never worse than the plain one in what the method
+        minimises, counted from the two streams. Raises ``TesseraError`` where the model has no search.
+        """
+
+
+def check_effort(effort: int, least: int = 0) -> int:
+    """The effort of a search; ``TesseraError`` unless it is a whole number from ``least`` to ``MOST_SEARCH``."""
+    if isinstance(effort, bool) or not isinstance(effort, int) or not least <= effort <= MOST_SEARCH:
+        raise TesseraError(f"search={effort} must be a whole number from {least} to {MOST_SEARCH}.")
+    return effort
+
+
 class Method:
     """Base of every method: subclass as a frozen dataclass and register with ``@METHODS.register(name)``.
 
@@ -89,6 +109,7 @@ class Method:
     unbound: ClassVar[
         tuple[str, ...]
     ] = ()  # parameters that any weights serve: how streams are made, how training began
+    searches: ClassVar[str] = ""  # what search=N counts, such as 'gradient steps'; empty: no search at the encoder
     note: ClassVar[str] = ""  # what the rate counts, versions of binaries; stored in every cell
 
     def model(self) -> Any:
@@ -98,6 +119,19 @@ class Method:
     def codec(self, model: Any) -> Codec:
         """A codec ready to compress and decompress with the given model (in eval mode)."""
         raise NotImplementedError(f"{type(self).__name__} defines no codec")
+
+    def check_search(self, effort: int) -> None:
+        """Raise ``TesseraError`` unless the encoder can search with this effort (0: it does not)."""
+        if check_effort(effort) and not self.searches:
+            raise TesseraError(f"{self.name} has no search at the encoder: leave search={effort} out.")
+
+    def searching(self, codec: Codec, effort: int) -> Codec:
+        """The codec itself (0), or the one whose ``compress`` spends ``effort`` on a search."""
+        self.check_search(effort)
+        if not effort:
+            return codec
+        assert isinstance(codec, HasSearch), f"{self.name} names what it searches, its codec must"
+        return codec.searching(effort)
 
     def read_state(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
         """The entries of a stored state dict under the model's own names (official layouts may differ)."""

@@ -2,6 +2,7 @@
 
 python -m qres compress with method=qres3m_vr params.lmb=64 input=photo.png output=photo.tsr
 python -m qres compress with method=qres3m_vr input='photos/**/*.jpg' output=streams psnr=True
+python -m qres compress with method=qres3m_vr params.lmb=16 search=300 input=photo.png  # smaller, in minutes
 python -m qres decompress with method=qres3m_vr input=streams output=decoded
 
 One input that cannot be coded is reported, and the rest goes on; so is an output that is there already and is not the
@@ -43,6 +44,7 @@ def compress_config() -> None:
     output = None  # a .tsr file for one picture, else a folder; default: beside each picture
     overwrite = False  # replace outputs that are there and differ; else they are left as they are, and reported
     psnr = False  # decode and compare
+    search = 0  # smaller files from the same weights, for more time: N steps or candidates (docs/methods/search.md)
     results = "results"
 
 
@@ -95,9 +97,10 @@ class Report:
 
 
 def open_codec(config: Mapping[str, Any]) -> tuple[Method, Codec]:
-    """The method a config names, and its codec with the weights and on the device the config asks for."""
-    method = configured(config)
-    return method, codec_of(method, config)
+    """The method a config names, and its codec with the weights, the device and the search the config asks for."""
+    method, effort = configured(config), config.get("search", 0)
+    method.check_search(effort)
+    return method, method.searching(codec_of(method, config), effort)
 
 
 def codec_of(method: Method, config: Mapping[str, Any]) -> Codec:

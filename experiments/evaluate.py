@@ -51,6 +51,7 @@ def evaluation_config() -> None:
     device = "cpu"  # or cuda
     weights = "auto"  # auto, official, ours, or a path
     seed = 0  # of the weights that were trained here
+    search = 0  # steps or candidates of a search at the encoder (docs/methods/search.md); its curve is another one
     params = default_params(method)
     results = "results"
     data_root = None  # where data sets are; default: TESSERA_DATA, ./data
@@ -64,6 +65,13 @@ class Job:
     cell: Cell
     method: Method
     weights: Weights | None
+    effort: int = 0  # of the search at the encoder
+
+    def codec(self) -> tuple[Codec, Codec]:
+        """The plain codec and the one to be measured, which are the same without a search."""
+        model = checkpoint.load(self.method, self.weights).to(self.cell.device) if self.weights else None
+        plain = self.method.codec(model)
+        return plain, self.method.searching(plain, self.effort)
 
 
 def plan_jobs(config: Mapping[str, Any], outcome: Outcome) -> tuple[ImageSet, list[Job]]:
@@ -72,6 +80,7 @@ def plan_jobs(config: Mapping[str, Any], outcome: Outcome) -> tuple[ImageSet, li
     config = {**config, "device": devices.available(config["device"])}
     name = converted_name(config["dataset"], config.get("alpha"), config.get("depth"))
     images = open_dataset(name, config["limit"], config["data_root"])
+    effort = config.get("search", 0)
     outcome.images = images
     outcome.left_out.extend(images.left_out)
     outcome.pictures = stamps.fingerprint(images, Path(config["results"]) / "fingerprints")
@@ -79,7 +88,7 @@ def plan_jobs(config: Mapping[str, Any], outcome: Outcome) -> tuple[ImageSet, li
     missing: dict[str, list[str]] = {}  # method -> the first sentence, then the other points
     points = sequence(config["points"])
     points = points and list(dict.fromkeys(points))
-    for method in _methods(requests, points, images, outcome, str(config["weights"])):
+    for method in _methods(requests, points, effort, images, outcome, str(config["weights"])):
         try:
             weights = checkpoint.find(method, config["weights"])
         except TesseraError as error:  # none, or ones that cannot be used
@@ -87,7 +96,7 @@ def plan_jobs(config: Mapping[str, Any], outcome: Outcome) -> tuple[ImageSet, li
             known = missing.setdefault(method.name, [])
             known.append(str(method.point) if known else str(error).rstrip("."))
             continue
-        jobs.append(Job(_cell(method, images, config, weights, outcome.pictures), method, weights))
+        jobs.append(Job(_cell(method, images, config, weights, outcome.pictures), method, weights, effort))
     for sentence, *others in missing.values():
         outcome.failed.append(sentence + (f"; likewise at {', '.join(others)}." if others else "."))
     return images, jobs
@@ -113,7 +122,7 @@ def evaluate(config: Mapping[str, Any], sacred_run: str = "", announce: bool = T
             if store.has(job.cell):
                 outcome.cells.append(store.read(job.cell))
                 if config["keep_images"] and harness.lacks_pictures(job.cell, images, store):
-                    harness.keep_pictures(job.cell, _codec(job, config), images, store)
+                    harness.keep_pictures(job.cell, job.codec()[1], images, store)
                 continue
             result = _measure(job, images, store, config, sacred_run)
         except TesseraError as error:
@@ -158,12 +167,15 @@ def _requests(config: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 def _methods(
     requests: Sequence[tuple[str, dict[str, Any]]],
     points: list[Any] | None,
+    effort: int,
     images: ImageSet,
     outcome: Outcome,
     weights: str,
 ) -> Iterator[Method]:
     """Every method at every point; builds all of them first, so a typing error stops the run before it starts."""
     built = [(name, make_method(name, params), params) for name, params in requests]
+    for _, method, _ in built:
+        method.check_search(effort)
     for _, method, params in built:
         reason = method.skip(images.name)
         if reason:
@@ -202,9 +214,10 @@ def _say_replaced(jobs: Sequence[Job], images: ImageSet, store: Store) -> None:
 
 
 def _cell(method: Method, images: ImageSet, config: Mapping[str, Any], weights: Weights | None, pictures: str) -> Cell:
+    effort = config.get("search", 0)
     return Cell(
         method=method.name,
-        variant=method.variant,
+        variant={**method.variant, "search": effort} if effort else method.variant,
         point=method.point,
         dataset=images.name,
         split=images.split,
@@ -217,24 +230,22 @@ def _cell(method: Method, images: ImageSet, config: Mapping[str, Any], weights: 
     )
 
 
-def _codec(job: Job, config: Mapping[str, Any]) -> Codec:
-    model = checkpoint.load(job.method, job.weights).to(config["device"]) if job.weights else None
-    return job.method.codec(model)
-
-
 def _measure(job: Job, images: ImageSet, store: Store, config: Mapping[str, Any], sacred_run: str) -> CellResult:
     method, weights = job.method, job.weights
     data = weights.meta.get("data", {}) if weights else {}
+    plain, codec = job.codec()
+    searched = f"The encoder searches: {job.effort} {method.searches}." if job.effort else ""
     return harness.measure(
         job.cell,
-        _codec(job, config),
+        codec,
         images,
         store,
-        about=harness.describe(method, images, legend=weights.legend if weights else ""),
+        about=harness.describe(method, images, legend=weights.legend if weights else "", note=searched),
         provenance=harness.provenance(config["device"], sacred_run),
         train_fingerprints=checkpoint.seen(weights) if weights else (),
         trained_on=data.get("names", ()),
         keep_images=config["keep_images"],
+        warm=plain,
     )
 
 

@@ -38,6 +38,7 @@ def match_config() -> None:
     device = "cpu"  # or cuda
     weights = "auto"  # auto, official, ours, or a path
     seed = 0  # of the weights that were trained here
+    search = 0  # steps or candidates of a search at the encoder, at each setting (docs/methods/search.md)
     params = default_params(method)
     results = "results"
     data_root = None  # where data sets are; default: TESSERA_DATA, ./data
@@ -55,7 +56,8 @@ def match_rate(config: Mapping[str, Any], run: Any) -> int:
     frame = table(match, {point: ruler.result(point) for point in match.tried}, metric, target)
     best = ruler.result(match.best)
     title = best.about["title"]
-    caption = f"{method.name} at {target:g} {UNITS[metric]} on {title}"
+    name = f"{method.name} search {config['search']}" if config["search"] else method.name
+    caption = f"{name} at {target:g} {UNITS[metric]} on {title}"
     print(tables.to_markdown(frame, caption))
     for line in (*ruler.missing, *sentences(match, method, metric, target, grid)):
         print(line)
@@ -86,6 +88,7 @@ def _method(config: Mapping[str, Any]) -> Method:
     discover()
     params = changed(config["params"], config["method"])
     method = make_method(config["method"], params)
+    method.check_search(config["search"])
     if method.curve in params:
         raise TesseraError(f"{method.curve} is what is searched: leave params.{method.curve} out.")
     return method

@@ -29,6 +29,7 @@ from qres.blocks import Gaussian, Latent
 from qres.correction import Correction
 from qres.likelihood import code_log_likelihood
 from qres.network import QResVAE
+from qres.search import SearchingCodec
 
 LARGE = 2**27  # features of an encoder beyond which they are kept in bfloat16: 7 megapixels with qres34m
 _LMB_STEPS = 4096  # a conditional model's lambda travels as round(4096 log2(lambda)) in two bytes
@@ -91,8 +92,11 @@ class QResCodec:
         return self.decompress_batch([stream])[0]
 
     @torch.inference_mode()
-    def compress_batch(self, images: Sequence[Image]) -> list[bytes]:
-        """Images of one padded size at once; each stream is as good as one from ``compress``."""
+    def compress_batch(self, images: Sequence[Image], means: Sequence[Tensor] | None = None) -> list[bytes]:
+        """Images of one padded size at once; each stream is as good as one from ``compress``.
+
+        ``means``, the posterior means of each block (B, z, h, w), take the place of the encoder's (lossy models).
+        """
         for image in images:
             check_image(image)
         writers = [Writer(agreement.PORTABLE if self.portable else agreement.PLAIN) for _ in images]
@@ -105,9 +109,13 @@ class QResCodec:
                     writer.channels(values[band], scale[band], SCALES, self.correction, size)
 
         def encode(i: int, block: Latent, f: Tensor, prior: Gaussian) -> Tensor:
-            e = features.pop(f.shape[2]) if i in self._level_ends else features[f.shape[2]]  # memory of large images
-            symbols = torch.round(block.infer(f, e, condition) - prior.mean)
-            del e
+            if means is None:
+                last_use = i in self._level_ends  # memory of large images
+                e = features.pop(f.shape[2]) if last_use else features[f.shape[2]]
+                symbols = torch.round(block.infer(f, e, condition) - prior.mean)
+                del e
+            else:
+                symbols = torch.round(means[i] - prior.mean)
             if self.deferred:
                 later.append((symbols, prior.scale))
             else:
@@ -118,9 +126,7 @@ class QResCodec:
 
         with _full_precision(self.device):
             condition = self._condition([self._code] * len(images))
-            features = self.network.features(self._tensor(images), condition)
-            if sum(f.numel() for f in features.values()) > LARGE:  # the decoder does not need them: half the memory
-                features = {height: features.pop(height).bfloat16() for height in list(features)}
+            features = self._features(images, condition) if means is None else {}
             with suppress(_Done):
                 last = self.network.top_down(self._shape(images), encode, condition)
             for block in later:
@@ -168,9 +174,28 @@ class QResCodec:
         return [image if s.channels == 3 else as_grey(image) for image, (s, _, _) in zip(images, read, strict=True)]
 
     @torch.inference_mode()
+    def means(self, images: Sequence[Image]) -> list[Tensor]:
+        """The encoder's posterior means of each block, (B, z, h, w), coarse to fine."""
+        found: list[Tensor] = []
+
+        def visit(i: int, block: Latent, f: Tensor, prior: Gaussian) -> Tensor:
+            found.append(block.infer(f, features[f.shape[2]], condition))
+            return torch.round(found[-1] - prior.mean) + prior.mean
+
+        with _full_precision(self.device):
+            condition = self._condition([self._code] * len(images))
+            features = self._features(images, condition)
+            self.network.top_down(self._shape(images), visit, condition)
+        return found
+
+    def searching(self, effort: int) -> SearchingCodec:
+        """The codec that spends up to ``effort`` gradient steps on each picture (``core.codec.HasSearch``)."""
+        return SearchingCodec(self, effort)
+
+    @torch.inference_mode()
     def bits(self, image: Image) -> float:
         """The model's estimate: -log2 of the mass of every quantised latent (and pixel), padding included."""
-        x = self._tensor([image])
+        x = self.tensor([image])
         condition = self._condition([self._code])
         features = self.network.features(x, condition)
         nats = 0.0
@@ -204,11 +229,17 @@ class QResCodec:
         payload = s.only_chunk(least=0 if self._code is None else 2)
         return (s, payload, None) if self._code is None else (s, payload[2:], int.from_bytes(payload[:2], "little"))
 
-    def _tensor(self, images: Sequence[Image]) -> Tensor:
+    def tensor(self, images: Sequence[Image]) -> Tensor:
         """uint8 (H, W, C) each -> padded (B, 3, H', W') in [0, 1]."""
         self._shape(images)
         padded = np.stack([pad(as_rgb(image), self.model.arch.stride) for image in images])
         return torch.from_numpy(padded).to(self.device).permute(0, 3, 1, 2).float().div_(255)
+
+    def _features(self, images: Sequence[Image], condition: Tensor | None) -> dict[int, Tensor]:
+        features = self.network.features(self.tensor(images), condition)
+        if sum(f.numel() for f in features.values()) > LARGE:  # the decoder does not need them: half the memory
+            features = {height: features.pop(height).bfloat16() for height in list(features)}
+        return features
 
     def _shape(self, images: Sequence[Image]) -> tuple[int, int, int]:
         """(B, H' / stride, W' / stride), the size of the coarsest latent, which all images must share."""

@@ -23,6 +23,7 @@ class QRes(Method):
     conditional: ClassVar[Architecture | None] = None
     paper: ClassVar[str] = "Duan et al., WACV 2023, arXiv 2208.13056"
     trains_on: ClassVar[tuple[str, ...]] = ("coco",)
+    searches: ClassVar[str] = "gradient steps"
     lmb: float
 
     def model(self) -> QResVAE:
@@ -78,6 +79,7 @@ class QRes34MLossless(QRes):
 
     arch: ClassVar[Architecture] = QRES34M_LOSSLESS
     lossless: ClassVar[bool] = True
+    searches: ClassVar[str] = ""
 
     def model(self) -> QResVAE:
         """A fresh network, strictly with the official state-dict names."""

@@ -68,6 +68,7 @@ def measure(
     trained_on: Collection[str] = (),
     keep_images: bool = False,
     bar: bool = True,
+    warm: Codec | None = None,
 ) -> CellResult:
     """Measure ``codec`` on all images and write the cell; returns what was written.
 
@@ -76,6 +77,7 @@ def measure(
     ``about`` comes from ``describe``; ``about["lossless"]`` demands bit-exact decoding. ``train_fingerprints`` and
     ``trained_on`` are the per-image fingerprints and data-set names of the training data (see ``refuse_leaks``).
     With ``keep_images`` originals and decoded pictures are kept for the report, unless the set is private.
+    ``warm`` is what warms up, in the place of a codec that takes minutes.
     Raises LeakError, HarnessError (a codec that fails or breaks its contract), StoreError, or what an image raises.
     """
     if cell.rate not in (known := _rates(codec)):
@@ -87,7 +89,7 @@ def measure(
     started, clock = now(), time.perf_counter()
     if cell.rate == "file":
         first = images.images[0]
-        _round_trip(codec, first.read(), first.name, cell.device)  # warm-up: caches, kernels, imports
+        _round_trip(warm or codec, first.read(), first.name, cell.device)  # warm-up: caches, kernels, imports
     rows, usage, digests = [], _Usage(codec), []
     for image in _progress(images, cell.label, bar):
         data = image.data()

@@ -20,7 +20,7 @@ import torch
 
 from core import checkpoint
 from core.bitstream import BitstreamError
-from core.codec import Codec, HasEstimate, HasPayload, Image, Method
+from core.codec import Codec, HasEstimate, HasPayload, HasSearch, Image, Method, TesseraError
 from core.registry import METHODS, discover
 
 discover()
@@ -135,6 +135,22 @@ def test_estimate_and_payload(name: str) -> None:
         bits = codec.bits(picture(*ROUND[0]))
         slack = max(64, 0.02 * bits)  # a codec may correct an untrained model, but loses nothing to it
         assert 0.5 * bits - slack <= payload <= bits + slack
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_search(name: str) -> None:
+    """A method searches, and the plain codec reads what it found, or says in one sentence that it cannot."""
+    method, _, codec = ready(name)
+    assert method.searching(codec, 0) is codec
+    if not method.searches:
+        with pytest.raises(TesseraError, match=f"{name} has no search"):
+            method.searching(codec, 1)
+        return
+    assert isinstance(codec, HasSearch)
+    image = picture(*ROUND[0])
+    stream = method.searching(codec, 1).compress(image)
+    assert codec.decompress(stream).shape == image.shape
+    assert codec.compress(image) == coded(name, ROUND[0])[0], "the plain stream stays as it is"
 
 
 @pytest.mark.parametrize("name", NAMES)
