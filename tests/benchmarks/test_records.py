@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from recorded import assert_recorded
 
 from benchmarks.page import sections
 from benchmarks.store import records
+from tests.support.recorded import assert_recorded
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 STORED = sorted(path.stem for path in (RESULTS / records.FOLDER).glob("*.json"))

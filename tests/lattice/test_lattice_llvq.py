@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from recorded import assert_recorded
 from safetensors.torch import load_file
 
 from core import checkpoint
@@ -25,6 +24,7 @@ from lattice.network import LatticeVAE
 from lattice.quantizers import Codebook, DiagonalLattice, MovingCodebook
 from lattice.trained import Density, LearnedLattice
 from tests.conftest import Command
+from tests.support.recorded import assert_recorded
 from tests.support.shared import shared
 
 discover()

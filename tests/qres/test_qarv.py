@@ -10,7 +10,6 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from golden_qarv import fill
 
 from core.codec import TesseraError
 from core.images import open_image
@@ -20,6 +19,7 @@ from qres.blocks import Latent
 from qres.codec import QResCodec
 from qres.likelihood import coarse_log_likelihood, train_log_likelihood
 from qres.qarv import QARV_BASE, QARVModel, position
+from tests.support.golden_qarv import fill
 from tests.support.golden_qres import parameters_sha256
 from tests.support.shared import shared
 

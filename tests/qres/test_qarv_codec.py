@@ -11,7 +11,6 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from golden_qarv import fill
 
 from core import checkpoint
 from core.bitstream import BitstreamError
@@ -21,6 +20,7 @@ from qres import bits, generate, inference, preview
 from qres.codec import QResCodec
 from qres.network import QRES34M, Architecture
 from qres.qarv import QARV_BASE, QARVModel
+from tests.support.golden_qarv import fill
 from tests.support.mirror import local_server
 from tests.support.shared import shared
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from recorded import assert_recorded
 
 from benchmarks.datasets import open_dataset
 from benchmarks.measure.harness import LeakError, refuse_leaks
@@ -18,6 +17,7 @@ from core.codec import Method
 from core.registry import METHODS, discover, make_method
 from experiments.studies.vqvae_family import FOLDER
 from tests.conftest import Command
+from tests.support.recorded import assert_recorded
 from tests.support.shared import shared
 
 discover()
