@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from core.codec import TesseraError
 from core.registry import unknown
 from core.train import Step
-from qres.blocks import CNX, CNXDown, Gaussian, Latent, up
+from qres.blocks import CNX, CNXDown, Gaussian, LambdaEmbedding, Latent, up
 
 LN2 = math.log(2)
 MS_SSIM_SCALE = 0.04  # of 1 - MS-SSIM against squared error, so that a lambda buys about the same rate with either
@@ -154,21 +154,6 @@ class Decoder(nn.Module):
         return self.bias.expand(batch, -1, height, width).contiguous(memory_format=self.memory_format)
 
 
-class LambdaEmbedding(nn.Module):
-    """lambda (B,) -> conditioning vector (B, size): sinusoids of ln(lambda), then a two-layer MLP."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.size = size
-        self.mlp = nn.Sequential(nn.Linear(size, size), nn.GELU(), nn.Linear(size, size))
-
-    def forward(self, lmb: Tensor) -> Tensor:
-        """(B,) -> (B, size)."""
-        frequency = torch.exp2(torch.linspace(-3, 2, self.size // 2, device=lmb.device))
-        phase = torch.log(lmb)[:, None] * frequency
-        return self.mlp(torch.cat([torch.sin(phase), torch.cos(phase)], dim=1))
-
-
 class QResVAE(nn.Module):
     """A quantised hierarchical VAE; ``lmb`` weighs distortion in the loss.
 
@@ -262,7 +247,7 @@ class QResVAE(nn.Module):
     # -- training -----------------------------------------------------------------------------------------------
 
     def draw_lambda(self, images: Tensor) -> Tensor:
-        """lambda for each image: over ``lmb_range``, by ``lambda_draw``, in training a conditional model, else ``lmb``."""
+        """lambda for each image: from ``lmb_range`` when training a conditional model, else ``lmb``."""
         if not (self.training and self.embedding is not None):
             return images.new_full((len(images),), self.lmb)
         drawn = torch.rand(len(images), device=images.device)
