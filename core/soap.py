@@ -33,7 +33,7 @@ class Soap(torch.optim.Optimizer):
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
-                    matrix = p.grad.float().reshape(_sides(p))
+                    matrix = p.grad.reshape(_sides(p))
                     p.sub_(group["lr"] * self._update(self.state[p], matrix, group).reshape(p.shape))
 
     def _update(self, state: dict[str, Any], grad: Tensor, group: dict[str, Any]) -> Tensor:

@@ -52,7 +52,7 @@ def train_config() -> None:
     schedule = "cosine"  # or constant, drop:STEPS:FACTOR
     hold = 0.0  # share of the steps at the full rate, before the cosine falls
     cycles = 1  # of the cosine, each with a quarter of the rate of the one before
-    optimizer = "adam"  # or adamax, lamb
+    optimizer = "adam"  # or adamax, lamb, soap
     warmup = 200
     clip = 2.0
     ema = 0.999
@@ -64,6 +64,8 @@ def train_config() -> None:
     folder = None  # default: runs/<method>-<point>-seed<seed>
     init = None  # weights to start from
     straight_through = False  # QRes-VAE: decode rounded latents in training, instead of noisy ones
+    hard_tail = 0.0  # QRes-VAE: share of the steps, at the end, with rounded latents and a frozen encoder
+    lambda_draw = "log"  # QRes-VAE of all rates: lambda uniform in its logarithm, or cubic: in its cube root
     half = False  # store float16
     log_every = 100
     save_every = 500
@@ -102,7 +104,16 @@ class Upright(Crops):
         return image[y : y + size, x : x + size]
 
 
-RECORDED = ("crop", "first_crop", "turns", "scales", "init", "straight_through")  # of the recipe, besides the loop's
+RECORDED = (
+    "crop",
+    "first_crop",
+    "turns",
+    "scales",
+    "init",
+    "straight_through",
+    "hard_tail",
+    "lambda_draw",
+)  # of the recipe, besides the loop's
 WATCHED = 256  # training images whose codes are counted for the log
 
 
@@ -121,10 +132,7 @@ def train(config: Mapping[str, Any], run: Any) -> int:
     torch.manual_seed(recipe.seed)
     start = None if config["init"] is None else checkpoint.find(method, config["init"], any_point=True)
     model = _initial(method, start)
-    if config["straight_through"]:
-        if not hasattr(model, "straight_through"):
-            raise TesseraError(f"straight_through=True is an option of the QRes-VAE methods, not of {method.name}.")
-        model.straight_through = True
+    _set_options(model, config, method.name)
     stride = getattr(model, "stride", 1)
     for name in ("crop", "first_crop"):
         if (config[name] or 0) % stride:
@@ -151,6 +159,25 @@ def train(config: Mapping[str, Any], run: Any) -> int:
             if (folder / "train.csv").exists():
                 paper.render(training_figure(pd.read_csv(folder / "train.csv"), weights.id), folder)
     return 0
+
+
+# Of one family: what they are unless set, and the values that are allowed.
+OPTIONS: dict[str, tuple[Any, Callable[[Any], bool], str]] = {
+    "straight_through": (False, lambda value: True, ""),
+    "hard_tail": (0.0, lambda value: 0 <= value < 1, "at least 0 and less than 1"),
+    "lambda_draw": ("log", lambda value: value in ("log", "cubic"), "log or cubic"),
+}
+
+
+def _set_options(model: Any, config: Mapping[str, Any], method: str) -> None:
+    for name, (default, allowed, wanted) in OPTIONS.items():
+        value = config[name]
+        if not allowed(value):
+            raise TesseraError(f"{name}={value} must be {wanted}.")
+        if value != default and not hasattr(model, name):
+            raise TesseraError(f"{name}={value} is an option of the QRes-VAE methods, not of {method}.")
+        if hasattr(model, name):
+            setattr(model, name, value)
 
 
 def training_data(config: Mapping[str, Any], channels: int = 3) -> tuple[list[Image], dict[str, Any]]:

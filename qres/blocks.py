@@ -112,6 +112,21 @@ class AdaCNX(CNX):
         return scale, shift
 
 
+class LambdaEmbedding(nn.Module):
+    """lambda (B,) -> conditioning vector (B, size): sinusoids of ln(lambda), then a two-layer MLP."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.mlp = nn.Sequential(nn.Linear(size, size), nn.GELU(), nn.Linear(size, size))
+
+    def forward(self, lmb: Tensor) -> Tensor:
+        """(B,) -> (B, size)."""
+        frequency = torch.exp2(torch.linspace(-3, 2, self.size // 2, device=lmb.device))
+        phase = torch.log(lmb)[:, None] * frequency
+        return self.mlp(torch.cat([torch.sin(phase), torch.cos(phase)], dim=1))
+
+
 class VD(nn.Module):
     """Four convolutions, each after a GELU (section 1.3): 1x1, two k x k, 1x1."""
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from core.codec import TesseraError
 from core.registry import unknown
 from core.train import Step
-from qres.blocks import CNX, CNXDown, Gaussian, Latent, VDLatent, up
+from qres.blocks import CNX, CNXDown, Gaussian, LambdaEmbedding, Latent, VDLatent, up
 from qres.likelihood import code_log_likelihood, train_log_likelihood
 
 LN2 = math.log(2)
@@ -165,21 +165,6 @@ class Decoder(nn.Module):
     def start(self, batch: int, height: int, width: int) -> Tensor:
         """The state before the first latent, (B, W0, height, width)."""
         return self.bias.expand(batch, -1, height, width).contiguous(memory_format=self.memory_format)
-
-
-class LambdaEmbedding(nn.Module):
-    """lambda (B,) -> conditioning vector (B, size): sinusoids of ln(lambda), then a two-layer MLP."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.size = size
-        self.mlp = nn.Sequential(nn.Linear(size, size), nn.GELU(), nn.Linear(size, size))
-
-    def forward(self, lmb: Tensor) -> Tensor:
-        """(B,) -> (B, size)."""
-        frequency = torch.exp2(torch.linspace(-3, 2, self.size // 2, device=lmb.device))
-        phase = torch.log(lmb)[:, None] * frequency
-        return self.mlp(torch.cat([torch.sin(phase), torch.cos(phase)], dim=1))
 
 
 class QResVAE(nn.Module):
