@@ -21,14 +21,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks import arguments, curves, tables
-from benchmarks.bd import bd_rate
 from benchmarks.bd_table import parse_limit
-from benchmarks.comparisons import mean_seconds
-from benchmarks.curves import Curve
-from benchmarks.figures import Axis, Figure, Series, metric_axis, slug
-from benchmarks.paper import render
+from benchmarks.curves import curve as curves
+from benchmarks.curves.bd import bd_rate
+from benchmarks.curves.curve import Curve
+from benchmarks.figures.comparisons import mean_seconds
+from benchmarks.figures.figure import Axis, Figure, Series, metric_axis
+from benchmarks.figures.paper import render
 from benchmarks.store import CellResult, Store
+from benchmarks.store.names import slug
+from benchmarks.tables import results
+from core import commandline
 from core.codec import TesseraError
 
 DEFAULTS = {
@@ -138,11 +141,11 @@ def search_gain(options: dict[str, str]) -> None:
         mine = [g for g in found if g.title == title]
         name = dataset if title == dataset else title
         caption = f"{title}: rate saved by a search at the encoder at equal {metric_axis(metric).text}."
-        print(tables.to_markdown(gain_table(mine), caption))
+        print(results.to_markdown(gain_table(mine), caption))
         paths = render(gain_figure(mine, metric, name, title), root / "figures")
-        paths += tables.to_files(gain_table(mine), root / "tables" / f"search_{slug(name)}_{metric}", caption)
+        paths += results.to_files(gain_table(mine), root / "tables" / f"search_{slug(name)}_{metric}", caption)
         print(*paths, sep="\n")
 
 
 if __name__ == "__main__":
-    sys.exit(arguments.run("search_gain.py", __doc__, DEFAULTS, search_gain, sys.argv[1:]))
+    sys.exit(commandline.run("search_gain.py", __doc__, DEFAULTS, search_gain, sys.argv[1:]))

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from golden_qres import fill
 
 from benchmarks import search_gain
 from benchmarks.datasets import open_dataset
@@ -21,6 +20,7 @@ from core.registry import discover, make_method
 from qres import search
 from qres.codec import QResCodec
 from qres.network import QRES34M_LOSSLESS, QResVAE
+from tests.support.golden_qres import fill
 
 discover()
 

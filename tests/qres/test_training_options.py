@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_train import CONFIG, Tiny, batches, same
 from torch import nn
 
 from benchmarks.datasets import open_dataset, training_set
@@ -22,6 +21,7 @@ from core.soap import Soap
 from core.train import Crops, TrainConfig, Trainer, fit
 from experiments.train import middle, validation
 from qres.network import Architecture, QResVAE
+from tests.core.test_train import CONFIG, Tiny, batches, same
 
 SMALL = Architecture(
     (("patch", 16, 4), ("cnx", 16, 3), ("down", 16, 16, 2), ("cnx", 16, 1)),
