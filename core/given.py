@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from core.codec import Method, MissingWeights, Point, TesseraError
+from core.registry import METHODS, make_method
 
 OWN = "weights.safetensors"  # in a run folder, beside its meta.json
 KINDS = (".safetensors", ".pt", ".pth", ".ckpt", ".mcquic")
@@ -103,6 +104,7 @@ def compare(method: Method, weights: Weights) -> None:
     """Raise unless weights are of the method, with its parameters and at its point, as far as they say."""
     meta, name = weights.meta, weights.meta.get("method", method.name)
     if name in method.takes:
+        _check_taken(method, name, meta)
         return
     if name != method.name:
         raise CheckpointError(f"{weights.path} holds weights of {name}, not of {method.name}: ask for method={name}.")
@@ -115,6 +117,14 @@ def compare(method: Method, weights: Weights) -> None:
         raise MissingWeights(
             f"{weights.path} was trained for {method.curve}={trained}, not {method.point}: ask for points={trained}"
         )
+
+
+def _check_taken(method: Method, name: str, meta: Mapping[str, Any]) -> None:
+    """Raise unless weights of another method, which this one takes, are trained for the point."""
+    other = METHODS[name]
+    known = {k: v for k, v in meta.get("params", {}).items() if k in other.parameters()}
+    if other.curve == method.curve:
+        make_method(name, known).at(method.point).check_point()
 
 
 def differences(method: Method, meta: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -77,7 +77,7 @@ def _noted(folder: Path) -> dict[str, Any]:
         "method": {"method": meta.get("method"), "point": meta.get("point")},
         "params": meta.get("params", {}),
         "data": {"pictures": data.get("fingerprint")},
-        "recipe": {k: v for k, v in recipe.items() if k == "init" or k not in FREE},
+        "recipe": {k: v for k, v in recipe.items() if k == "init" or k not in (*FREE, "first_batch")},
         "length": {"steps": recipe.get("steps", 0), "steps_before": []},
     }
 

@@ -47,6 +47,24 @@ class QRes(Method):
         return {name: value for name, value in state.items() if "discrete_gaussian" not in name}
 
 
+class Ranged(QRes):
+    """What methods share whose one set of weights serves every ``lmb`` in ``lmb_range``."""
+
+    curve: ClassVar[str | None] = "lmb"
+    variable_rate: ClassVar[bool] = True
+    lmb_range: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        pair = self.lmb_range if isinstance(self.lmb_range, (tuple, list)) else ()
+        if not (len(pair) == 2 and all(isinstance(v, (int, float)) for v in pair) and 0 < pair[0] <= pair[1]):
+            raise TesseraError(f"lmb_range={self.lmb_range} must be two numbers above 0, the lower one first.")
+
+    @property
+    def trained_range(self) -> tuple[float, float]:
+        """What training draws lambda from."""
+        return self.lmb_range
+
+
 @METHODS.register("qres34m")
 @dataclass(frozen=True)
 class QRes34M(QRes):
@@ -104,30 +122,18 @@ class QRes3M(QRes):
 
 
 @dataclass(frozen=True)
-class QResVR(QRes):
+class QResVR(Ranged):
     """Ours: one set of weights for every ``lmb`` in ``lmb_range``, for squared error or MS-SSIM."""
 
     trains_on: ClassVar[tuple[str, ...]] = ("photos",)
-    curve: ClassVar[str | None] = "lmb"
     points: ClassVar[tuple[float, ...]] = (4, 8, 16, 32, 64, 128, 256, 1024)
-    variable_rate: ClassVar[bool] = True
     lmb: float = 64
     lmb_range: tuple[float, float] = (4, 1024)
     target: str = "mse"  # or ms_ssim: what the weights were trained for
 
-    def __post_init__(self) -> None:
-        pair = self.lmb_range if isinstance(self.lmb_range, (tuple, list)) else ()
-        if not (len(pair) == 2 and all(isinstance(v, (int, float)) for v in pair) and 0 < pair[0] <= pair[1]):
-            raise TesseraError(f"lmb_range={self.lmb_range} must be two numbers above 0, the lower one first.")
-
     def model(self) -> QResVAE:
         """A fresh conditional network."""
         return QResVAE(self.arch, self.lmb, self.lmb_range, self.target)
-
-    @property
-    def trained_range(self) -> tuple[float, float]:
-        """What training draws lambda from."""
-        return self.lmb_range
 
 
 @METHODS.register("qres3m_vr")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from core.registry import METHODS
 from qres.blocks import AdaCNX, AdaLatent, up
 from qres.likelihood import coarse_log_likelihood
-from qres.methods import QRes
+from qres.methods import Ranged
 from qres.network import Architecture, Decoder, Encoder, Layer, QResVAE
 
 PERIOD, MAX_LAMBDA = 64, 8192  # sinusoids take lambdas from 1 to 8192 as 0 to 64
@@ -128,14 +128,12 @@ class QARVModel(QResVAE):
 
 @METHODS.register("qarv_base")
 @dataclass(frozen=True)
-class QARVBase(QRes):
+class QARVBase(Ranged):
     """93 M parameters, natural images, one set of weights for every ``lmb`` (paper: 16 to 2048)."""
 
     arch: ClassVar[Architecture] = QARV_BASE
     paper: ClassVar[str] = "Duan et al., TPAMI 2023, arXiv 2302.08899"
-    curve: ClassVar[str | None] = "lmb"
     points: ClassVar[tuple[Any, ...]] = (16, 32, 64, 128, 256, 512, 1024, 2048)
-    variable_rate: ClassVar[bool] = True
     lmb: float = 64
     lmb_range: tuple[float, float] = (16, 2048)  # of training
 

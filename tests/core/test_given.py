@@ -44,7 +44,7 @@ def saved(folder: Path, name: str, seed: int = 0, **params) -> checkpoint.Weight
         ),
         ("qres3m_vr", {"lmb_range": (1, 9000)}, "qres3m_vr", "with lmb_range=4,1024, not with lmb_range=1,9000"),
         ("vqvae_ema", {}, "vq/vqvae_rot-256", "holds weights of vqvae_rot, not of vqvae_ema: ask for method=vqvae_rot"),
-        ("qres3m", {}, "qres3m_vr", "holds weights of qres3m_vr, not of qres3m"),
+        ("qres3m", {}, "vq/rvq", "holds weights of rvq, not of qres3m"),
         ("vqvae", {"commitment": 1.0}, "vq/vqvae-256", "with commitment=0.25, not with commitment=1.0"),
         ("vqvae", {"size": 64}, "vq/vqvae-256", "was trained for size=256, not 64: ask for points=256"),
     ],
@@ -54,6 +54,14 @@ def test_weights_of_something_else_are_refused(asked, params, place, sentence):
         checkpoint.find(make_method(asked, params), str(SHIPPED / place))
     assert str(SHIPPED / place) in str(caught.value)
     assert checkpoint.find(make_method(asked, params), str(SHIPPED / place), any_point=True), "a start for training"
+
+
+def test_weights_that_a_method_takes_of_another_keep_their_range_and_name():
+    """``qres3m`` folds those of ``qres3m_vr`` at a lambda that they were trained for."""
+    taken = checkpoint.find(make_method("qres3m", {"lmb": 100}), str(SHIPPED / "qres3m_vr"))
+    assert taken.legend == taken.id and taken.id.startswith("qres3m_vr-")
+    with pytest.raises(TesseraError, match="lmb=5000 is outside of what qres3m_vr is trained for: use 4 to 1024"):
+        checkpoint.find(make_method("qres3m", {"lmb": 5000}), str(SHIPPED / "qres3m_vr"))
 
 
 def test_how_streams_are_made_does_not_bind_weights():
@@ -94,6 +102,16 @@ def test_a_setting_outside_of_the_trained_range(lmb):
 def test_a_range_is_two_numbers(wrong):
     with pytest.raises(TesseraError, match="must be two numbers above 0, the lower one first"):
         make_method("qres3m_vr", {"lmb_range": wrong})
+
+
+def test_every_method_of_one_set_of_weights_says_its_range():
+    """What a new one does not say would be measured anywhere."""
+    for name, cls in METHODS.items():
+        if cls.variable_rate:
+            low, high = cls().trained_range
+            assert all(low <= point <= high for point in cls.points), name
+            with pytest.raises(TesseraError, match=f"{cls.curve}={2 * high} is outside of what {name} is trained for"):
+                checkpoint.find(cls().at(2 * high), "auto")
 
 
 def test_the_range_is_kept_by_every_command(command, pictures):
