@@ -152,6 +152,12 @@ def _through_imagecodecs(name: str) -> Callable[[bytes], Samples]:
     return read
 
 
+def _read_jpeg(data: bytes) -> Samples | None:
+    """Grey and RGB; a fourth channel is the black of CMYK and no alpha."""
+    samples = _through_imagecodecs("jpeg")(data)
+    return samples if samples.ndim == 2 or samples.shape[2] in (1, 3) else None
+
+
 def _read_heic(data: bytes) -> Samples:
     """pillow-heif gives more than 8 bits as 16, the low ones 0."""
     picture = _open_heif(data)
@@ -160,13 +166,14 @@ def _read_heic(data: bytes) -> Samples:
 
 
 def _read_tiff(data: bytes) -> Samples | None:
-    """Grey, RGB and alpha, in any layout; not palettes, CMYK and the like."""
+    """Grey, RGB and alpha, in any layout; not palettes, CMYK and the like, nor colours multiplied by alpha."""
     import tifffile
 
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page: Any = file.pages[0]
         photometric, samples, bits = int(page.photometric), page.asarray(), page.bitspersample
-    if photometric not in (0, 1, 2):  # white is 0, black is 0, RGB
+        associated = 1 in [int(e) for e in page.extrasamples or ()]
+    if associated or photometric not in (0, 1, 2):  # white is 0, black is 0, RGB
         return None
     if page.samplesperpixel > 1 and int(page.planarconfig) == 2:
         samples = np.moveaxis(samples, 0, -1)
@@ -197,7 +204,7 @@ def _read_sgi(data: bytes) -> Samples | None:
 
 READERS: Mapping[str, Callable[[bytes], Samples | None]] = {
     "PNG": _through_imagecodecs("png"),
-    "JPEG": _through_imagecodecs("jpeg"),
+    "JPEG": _read_jpeg,
     "JPEG2000": _through_imagecodecs("jpeg2k"),
     "JPEGXL": _through_imagecodecs("jpegxl"),
     "AVIF": _through_imagecodecs("avif"),

@@ -193,6 +193,17 @@ def test_tiff_of_more_channels_and_deep_palettes() -> None:
     assert np.array_equal(fine, np.moveaxis(colours % 256, 0, -1)[index])
 
 
+def test_deep_colours_multiplied_by_alpha_and_deep_cmyk_are_not_converted() -> None:
+    both = Conversion("white", 8)
+    options: dict[str, Any] = {"photometric": "rgb", "planarconfig": "contig"}
+    with pytest.raises(ImageError, match="x cannot be converted to 8 bits here"):
+        decode_image(tiff(noise(65535, 8, 10, 4), extrasamples=["assocalpha"], **options), "x", both)
+    assert decode_image(tiff(noise(65535, 8, 10, 4), extrasamples=["unassalpha"], **options), "x", both).shape[2] == 3
+    cmyk = imagecodecs.jpeg8_encode(noise(4095, 16, 24, 4), bitspersample=12, colorspace="CMYK", outcolorspace="CMYK")
+    with pytest.raises(ImageError, match="x cannot be converted to 8 bits here"):
+        decode_image(bytes(cmyk), "x", both)
+
+
 def test_bmp_of_16_bits_a_pixel_is_refused() -> None:
     head = struct.pack("<IHHI", 62, 0, 0, 54) + struct.pack("<IiiHHIIiiII", 40, 2, 1, 1, 16, 0, 8, 0, 0, 0, 0)
     with pytest.raises(ImageError, match="x has values from 0 to 31, not 8 bits"):
