@@ -130,7 +130,7 @@ def _state(optimizer: torch.optim.Optimizer, p: Tensor) -> dict[str, Any]:
 def _kernel(name: str, result: Any = None) -> Any:
     library = kernels.library("adam")
     assert library is not None
-    function = library[name]
+    function = getattr(library, name)
     function.restype = result
     return function
 

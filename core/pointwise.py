@@ -174,7 +174,7 @@ def _call(name: str, *arguments: Any) -> None:
     """Run a kernel: tensors are passed by address, plain integers as int64."""
     library = kernels.library("block")
     assert library is not None
-    library[name](*(_passed(argument) for argument in arguments))
+    getattr(library, name)(*(_passed(argument) for argument in arguments))
 
 
 def _passed(argument: Any) -> Any:

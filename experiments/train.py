@@ -104,16 +104,8 @@ class Upright(Crops):
         return image[y : y + size, x : x + size]
 
 
-RECORDED = (
-    "crop",
-    "first_crop",
-    "turns",
-    "scales",
-    "init",
-    "straight_through",
-    "hard_tail",
-    "lambda_draw",
-)  # of the recipe, besides the loop's
+RECORDED = ("crop", "first_crop", "turns", "scales", "init", "straight_through", "hard_tail",
+            "lambda_draw")  # of the recipe, besides the loop's  # fmt: skip
 WATCHED = 256  # training images whose codes are counted for the log
 
 

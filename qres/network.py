@@ -294,9 +294,9 @@ class QResVAE(nn.Module):
         pixel, ``distortion`` is the MSE on the [0, 1] scale (or 1 - MS-SSIM). ``noise`` fixes the noise of each block.
         """
         lmb = self.draw_lambda(images)
-        condition = self.condition(lmb)
         hard = self.training and self._hard
         with torch.set_grad_enabled(torch.is_grad_enabled() and not hard):
+            condition = self.condition(lmb)
             features = self.features(images, condition)
         nats = images.new_zeros(len(images))
 

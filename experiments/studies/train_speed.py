@@ -5,7 +5,8 @@
 
 Two processes of one thread take the same steps of the same untrained model in turns: one with TESSERA_KERNELS=0, one
 with kernels and memory that is kept. Seconds are process CPU time; the ratio is the median over neighbouring steps.
-Each also says how far its gradients under bfloat16 autocast are from its own in float32, as a share of their norm.
+Each also says how far the untrained model's gradients under bfloat16 autocast are from those in float32, as a share of
+their norm.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import resource
 import statistics
 import time
 from collections.abc import Mapping
+from copy import deepcopy
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -58,8 +60,8 @@ def train_speed(config: Mapping[str, Any], run: Any) -> int:
         if make_method(name, {}).model() is None:
             raise TesseraError(f"{name} has nothing to train: choose a method with weights.")
     facts = {key: config[key] for key in ("batch", "crop", "repeats")}
-    measured = [{"method": name, **measure(name, **facts)} for name in methods]
     origin = provenance() | {"threads": 1}
+    measured = [{"method": name, **measure(name, **facts)} for name in methods]
     records.write(Path(config["results"]) / "training_speed.json", {**facts, "rows": measured, "provenance": origin})
     caption = f"A training step of {config['batch']} crops of {config['crop']}, one thread (CPU seconds)"
     frame = pd.DataFrame([_row(found, config["batch"] * config["crop"] ** 2) for found in measured])
@@ -78,12 +80,15 @@ def measure(method: str, batch: int, crop: int, repeats: int) -> dict[str, Any]:
             workers.append(start.Process(target=_serve, args=(theirs, side, method, batch, crop), daemon=True))
             workers[-1].start()
             theirs.close()
-        error = {side: float(pipes[side].recv()) for side in SIDES}
         steps: dict[str, list[tuple[float, int]]] = {side: [] for side in SIDES}
         for number in range(repeats + 2):
             for side in SIDES if number % 2 else SIDES[::-1]:
                 pipes[side].send("step")
                 steps[side].append(pipes[side].recv())
+        error = {}
+        for side in SIDES:
+            pipes[side].send("gradients")
+            error[side] = float(pipes[side].recv())
     except EOFError:
         raise TesseraError(f"a process that trains {method} ended early: see its message above.") from None
     finally:
@@ -116,7 +121,7 @@ def _row(found: Mapping[str, Any], pixels: int) -> dict[str, Any]:
 
 
 def _serve(pipe: Connection, side: str, method: str, batch: int, crop: int) -> None:
-    """One side, in a process of its own: its gradients' error, then a step for each message."""
+    """One side, in a process of its own: a step for each message "step", at the end the error of its gradients."""
     if side == "plain":
         os.environ["TESSERA_KERNELS"] = "0"
     else:
@@ -128,13 +133,15 @@ def _serve(pipe: Connection, side: str, method: str, batch: int, crop: int) -> N
     run = Trainer(model, TrainConfig(steps=1000, batch=batch, amp=True))
     images = torch.rand(batch, getattr(make_method(method, {}), "channels", 3), crop, crop)
     model.train()
-    exact, rounded = (gradients(model, images, amp) for amp in (False, True))
-    pipe.send(float((rounded - exact).norm() / exact.norm()))
+    start = deepcopy(model.state_dict())
     while pipe.recv() == "step":
         faults, started = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, time.process_time()
         run.advance(model, images)
         spent = time.process_time() - started
         pipe.send((spent, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults))
+    model.load_state_dict(start)
+    exact, rounded = (gradients(model, images, amp) for amp in (False, True))
+    pipe.send(float((rounded - exact).norm() / exact.norm()))
 
 
 def gradients(model: nn.Module, images: torch.Tensor, amp: bool) -> torch.Tensor:
