@@ -29,7 +29,7 @@ from benchmarks.figures.figure import metric_axis
 from benchmarks.measure.metrics import find_metric
 from benchmarks.store import Store
 from benchmarks.store.names import label_name, set_name, stem_of
-from benchmarks.tables import results
+from benchmarks.tables import files, results
 from core import commandline
 from core.codec import TesseraError
 
@@ -49,8 +49,8 @@ def bd_table(options: dict[str, str]) -> None:
     """Print the table and write it as CSV, Markdown and LaTeX."""
     wanted = [label.strip() for label in options["curves"].split(",") if label.strip()]
     frame, caption, name = make(options, wanted)
-    print(results.to_markdown(frame, caption))
-    for path in results.to_files(frame, Path(options["results"]) / "tables" / name, caption):
+    print(files.to_markdown(frame, caption))
+    for path in files.to_files(frame, Path(options["results"]) / "tables" / name, caption):
         print(path)
 
 

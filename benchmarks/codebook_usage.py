@@ -19,7 +19,7 @@ from benchmarks.figures import paper
 from benchmarks.figures.usage import counted, usage_figures, usage_table
 from benchmarks.store import Store
 from benchmarks.store.names import set_name, stem_of
-from benchmarks.tables.results import to_files, to_markdown
+from benchmarks.tables.files import to_files, to_markdown
 from core.codec import TesseraError
 from core.registry import METHODS, discover
 from experiments.evaluate import evaluate, evaluation_config, say

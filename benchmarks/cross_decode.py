@@ -33,7 +33,7 @@ from benchmarks.measure.provenance import provenance
 from benchmarks.store import records
 from benchmarks.store.cell import variant_label
 from benchmarks.store.names import slug
-from benchmarks.tables.results import to_files, to_markdown
+from benchmarks.tables.files import to_files, to_markdown
 from core import checkpoint, devices
 from core.codec import Image, Method, TesseraError
 from core.registry import discover

@@ -35,7 +35,7 @@ from benchmarks.measure.provenance import provenance
 from benchmarks.store import records
 from benchmarks.store.cell import plain, variant_label
 from benchmarks.store.names import slug
-from benchmarks.tables.results import to_files, to_markdown
+from benchmarks.tables.files import to_files, to_markdown
 from core import checkpoint
 from core.bitstream import BitstreamError, DecodeMismatch, unpack
 from core.codec import Codec, Image, Method, TesseraError

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.store import Store
-from benchmarks.tables.results import lossless_rates, lossless_table, to_files, to_markdown
+from benchmarks.tables.files import to_files, to_markdown
+from benchmarks.tables.results import lossless_rates, lossless_table
 from core.registry import METHODS, discover
 from experiments.evaluate import evaluate, evaluation_config, say
 from experiments.wiring import experiment, guarded, run, with_defaults

@@ -23,7 +23,8 @@ from benchmarks.figures import paper
 from benchmarks.figures.figure import rd_figure
 from benchmarks.store import Store
 from benchmarks.store.names import label_name, set_name, stem_of
-from benchmarks.tables.results import rd_table, to_markdown
+from benchmarks.tables.files import to_markdown
+from benchmarks.tables.results import rd_table
 from experiments.evaluate import evaluate, evaluation_config, say
 from experiments.wiring import experiment, guarded, run, sequence
 

@@ -29,6 +29,7 @@ from benchmarks.measure.metrics import METRICS
 from benchmarks.page import page
 from benchmarks.store import CellResult, Store, listing
 from benchmarks.store.names import set_name
+from benchmarks.tables import files
 from benchmarks.tables import results as tables
 from core import commandline
 from core.codec import TesseraError
@@ -66,7 +67,7 @@ def build_report(
     drawn = [f for g in groups for f in _group_figures(g, metrics, published)]
     if len(lossless):
         caption = "Lossless methods: bits per dimension (mean over images)."
-        paths += tables.to_files(lossless, store.root / "tables" / "lossless", caption)
+        paths += files.to_files(lossless, store.root / "tables" / "lossless", caption)
         drawn += comparisons.lossless_figures(lossless)
     own = {path.stem for path in paths} | {figure.name for figure in drawn}  # the page has these from the curves
     if draw:
@@ -173,14 +174,14 @@ def _group_tables(group: page.Group, metrics: Sequence[str], published: Sequence
     """Tables of one data set."""
     lossy = [c for c in _chosen(group, published) if not c.lossless]
     caption = f"{group.title}: all points."
-    paths = tables.to_files(tables.rd_table(lossy), root / "tables" / f"rd_{group.name}", caption) if lossy else []
+    paths = files.to_files(tables.rd_table(lossy), root / "tables" / f"rd_{group.name}", caption) if lossy else []
     for metric in metrics:
         pairs = group.bd[metric]
         if found := _against_anchor(group, lossy, pairs):
             axis = figures.metric_axis(metric)
             caption = f"{group.title}: BD-rate against {pairs.anchor} at equal {axis.label}. {BD_NOTE}"
             stem = root / "tables" / figures.bd_name(group.name, metric, pairs.anchor)
-            paths += tables.to_files(tables.bd_frame(found, metric), stem, caption)
+            paths += files.to_files(tables.bd_frame(found, metric), stem, caption)
     return paths
 
 

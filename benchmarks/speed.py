@@ -32,7 +32,7 @@ import pandas as pd
 from benchmarks.datasets import open_dataset
 from benchmarks.measure import meter
 from benchmarks.store import records
-from benchmarks.tables.results import to_markdown
+from benchmarks.tables.files import to_markdown
 from core import checkpoint, devices, entropy
 from core.codec import Image, Method
 from core.images import open_image, save_image

@@ -23,7 +23,7 @@ import pandas as pd
 from benchmarks.curves.curve import PUBLISHED
 from benchmarks.figures import paper
 from benchmarks.figures.toy import Line, Partition, excess_figure, published_lines, rd_figure, save_panels
-from benchmarks.tables.results import to_files, to_markdown
+from benchmarks.tables.files import to_files, to_markdown
 from experiments.studies.toy import (
     HIGH_RATE,
     codebook,

@@ -35,7 +35,7 @@ from benchmarks.measure.provenance import ROOT, provenance
 from benchmarks.measure.reproduced import Comparison
 from benchmarks.store import CellResult, Store, records
 from benchmarks.tables import redrawn
-from benchmarks.tables.results import to_files, to_markdown
+from benchmarks.tables.files import to_files, to_markdown
 from core import checkpoint
 from core.codec import TesseraError
 from core.registry import METHODS, discover

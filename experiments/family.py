@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from benchmarks.store import Store
-from benchmarks.tables.results import rd_table, to_markdown
+from benchmarks.tables.files import to_markdown
+from benchmarks.tables.results import rd_table
 from core.commandline import piped
 from core.registry import METHODS, discover, unknown
 from experiments import compress

@@ -12,6 +12,7 @@ from benchmarks.curves import curve as curves
 from benchmarks.curves import matching
 from benchmarks.store import CellResult, Store
 from benchmarks.store.names import label_name, set_name, stem_of
+from benchmarks.tables import files
 from benchmarks.tables import results as tables
 from core import checkpoint
 from core.codec import Method, Point, TesseraError
@@ -58,12 +59,12 @@ def match_rate(config: Mapping[str, Any], run: Any) -> int:
     title = best.about["title"]
     name = f"{method.name} search {config['search']}" if config["search"] else method.name
     caption = f"{name} at {target:g} {UNITS[metric]} on {title}"
-    print(tables.to_markdown(frame, caption))
+    print(files.to_markdown(frame, caption))
     for line in (*ruler.missing, *sentences(match, method, metric, target, grid)):
         print(line)
     curve, where = curves.of_cells([best])[0], set_name(best.cell.dataset, title, best.pictures)
     stem = Path(config["results"]) / FOLDER / stem_of(f"{label_name(curve.label)}_{metric}_{target:g}_{where}")
-    print(*tables.to_files(frame, stem, caption), sep="\n")
+    print(*files.to_files(frame, stem, caption), sep="\n")
     return 0 if match.in_range else 1
 
 

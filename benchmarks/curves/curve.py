@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.store import CellResult, Store, StoreError
-from benchmarks.store.store import file_name
+from benchmarks.store.names import file_name
 from core import atomic
 from core.codec import TesseraError
 from core.registry import unknown

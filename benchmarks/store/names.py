@@ -42,3 +42,11 @@ def stem_of(text: str) -> str:
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:6]
+
+
+def file_name(name: str) -> str:
+    """``name`` as a single portable path component; a changed name carries a hash, so that names stay distinct."""
+    safe = re.sub(r"[^\w.+=-]", "_", name)
+    if safe == name and not name.startswith("."):
+        return name
+    return f"{safe.lstrip('.')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

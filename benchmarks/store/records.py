@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.measure.provenance import provenance
-from benchmarks.tables.results import to_files
+from benchmarks.tables.files import to_files
 from core import atomic
 from core.codec import TesseraError
 

@@ -10,11 +10,9 @@ A cell's folder is written under a temporary name and renamed last: presence mea
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import logging
 import math
-import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,6 +25,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.store.cell import Cell, StoreError, variant_label
+from benchmarks.store.names import file_name
 from core import atomic
 from core.codec import TesseraError
 from core.options import check_text
@@ -78,14 +77,6 @@ class Failure:
     cell: Cell
     text: str
     when: str
-
-
-def file_name(name: str) -> str:
-    """``name`` as a single portable path component; a changed name carries a hash, so that names stay distinct."""
-    safe = re.sub(r"[^\w.+=-]", "_", name)
-    if safe == name and not name.startswith("."):
-        return name
-    return f"{safe.lstrip('.')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def read_csv(path: Path) -> pd.DataFrame:

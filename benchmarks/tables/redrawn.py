@@ -21,6 +21,7 @@ from benchmarks.measure.reproduced import table_files
 from benchmarks.store import Store
 from benchmarks.store.names import set_name
 from benchmarks.store.store import read_csv
+from benchmarks.tables import files
 from benchmarks.tables import results as tables
 
 RATES = "Lossless methods whose bits are counted in several ways: bits per dimension (mean over images)."
@@ -48,7 +49,7 @@ def redraw(results: Path, scratch: Path) -> Redrawn:
             shutil.copytree(results / name, scratch / name, dirs_exist_ok=True)
     report.build_report(scratch, draw=False)
     for stem, caption, frame in _beside(results, Store(scratch)):
-        tables.to_files(frame, scratch / "tables" / stem, caption)
+        files.to_files(frame, scratch / "tables" / stem, caption)
     stored, made = set(table_files(results)), set(table_files(scratch))
     same = {p for p in made & stored if (results / p).read_bytes() == (scratch / p).read_bytes()}
     return Redrawn(_names(same), _names(made & stored - same), _names(made - stored), _names(stored - made))

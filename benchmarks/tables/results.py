@@ -6,7 +6,6 @@ Tables are made from curves and stored cells only; the same results give the sam
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +15,8 @@ import pandas as pd
 
 from benchmarks.curves.bd import BDResult, Method, bd_rate
 from benchmarks.curves.curve import PUBLISHED, Curve, published_lossless, titles
-from benchmarks.store import CellResult, Store, StoreError
-from core import atomic
+from benchmarks.store import CellResult, Store
+from benchmarks.tables.files import DIGITS, ESCAPES
 
 RD_COLUMNS = ("bpp", "psnr", "ms_ssim", "ms_ssim_db", "mse", "bpd", "encode_s", "decode_s", "peak_memory_mb")
 UNITS = {
@@ -28,18 +27,15 @@ UNITS = {
     "encode_s": "encode (s)",
 }
 UNITS |= {"decode_s": "decode (s)", "peak_memory_mb": "peak memory (MB)"}
-DIGITS = {"BD-rate (%)": 2, "bpp": 4, "bpd": 4, "PSNR (dB)": 3, "MS-SSIM": 5, "MS-SSIM (dB)": 3, "MSE": 3}
 DIGITS |= dict.fromkeys(("file", "ideal", "accounted", "asymptotic"), 4) | {"over ideal (%)": 2}
 DIGITS |= {"encode (s)": 4, "decode (s)": 4, "peak memory (MB)": 0}
 DIGITS |= dict.fromkeys(("R (bits)", "coded (bits)", "entropy (bits)", "L"), 4) | {"D (SSE)": 5}
 DIGITS |= dict.fromkeys((f"{what} of {name}" for what in ("spread", "excess") for name in "LR"), 4)
-MISSING = "–"
 RATE_NOTES = {
     "ideal": "what a perfect coder would need (negative ELBO), not a file",
     "accounted": "code lengths as published: without headers and side information, ideal residual; not a file",
     "asymptotic": "what an image adds to a long stream of images",
 }
-ESCAPES = {c: "\\" + c for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
 ESCAPES |= {"^": r"\textasciicircum{}", "–": "--", "<": r"\textless{}", ">": r"\textgreater{}"}
 
 
@@ -155,82 +151,3 @@ def lossless_rates(store: Store) -> pd.DataFrame:
 
 def _rate_note(rate: str) -> str:
     return "files, bit exact" if rate == "file" else RATE_NOTES.get(rate, f"counted as '{rate}', not a file")
-
-
-def to_files(frame: pd.DataFrame, stem: str | Path, caption: str) -> list[Path]:
-    """Write ``stem`` .csv, .md and .tex (a booktabs table with the caption); returns the three paths.
-
-    Numbers are rounded by the kind of their column; CSV keeps ten significant digits. Raises StoreError.
-    """
-    base = Path(stem)
-    texts = {".csv": to_csv(frame), ".md": to_markdown(frame, caption), ".tex": to_latex(frame, caption, base.name)}
-    paths = [base.with_name(base.name + suffix) for suffix in texts]
-    for path, text in zip(paths, texts.values(), strict=True):
-        try:
-            atomic.write_text(path, text)
-        except OSError as error:
-            raise StoreError(f"cannot write {path}: {error.strerror or error}; choose another folder.") from error
-    return paths
-
-
-def to_csv(frame: pd.DataFrame) -> str:
-    """The table as CSV with numbers to ten significant digits; what is missing is empty."""
-    return frame.to_csv(index=False, float_format="%.10g", lineterminator="\n")
-
-
-def to_markdown(frame: pd.DataFrame, caption: str) -> str:
-    """The caption and a GitHub-flavoured table; columns of numbers are aligned right."""
-    right = _right_aligned(frame)
-    lines = [f"**{caption}**", "", _markdown_row(str(c) for c in frame)]
-    lines.append("|" + "|".join("---:" if r else "---" for r in right) + "|")
-    return "\n".join([*lines, *(_markdown_row(row) for row in formatted(frame))]) + "\n"
-
-
-def _markdown_row(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def to_latex(frame: pd.DataFrame, caption: str, label: str) -> str:
-    """A ``table`` environment in the style of booktabs, every text escaped."""
-    align = "".join("r" if r else "l" for r in _right_aligned(frame))
-    rows = [" & ".join(escape(cell) for cell in row) + r" \\" for row in formatted(frame)]
-    head = " & ".join(escape(str(c)) for c in frame) + r" \\"
-    top = [r"\begin{table}", r"\centering", rf"\caption{{{escape(caption)}}}", rf"\label{{tab:{label}}}"]
-    body = [rf"\begin{{tabular}}{{{align}}}", r"\toprule", head, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}"]
-    return "\n".join([*top, *body, r"\end{table}"]) + "\n"
-
-
-def escape(text: str) -> str:
-    """Text as LaTeX prints it literally."""
-    return "".join(ESCAPES.get(c, c) for c in text)
-
-
-def formatted(frame: pd.DataFrame) -> list[list[str]]:
-    """The cells of all rows as text, numbers rounded by the kind of their column."""
-    columns = [str(c) for c in frame]
-    return [[_text(v, c) for v, c in zip(row, columns, strict=True)] for row in frame.itertuples(index=False)]
-
-
-def _right_aligned(frame: pd.DataFrame) -> list[bool]:
-    return [any(_is_number(v) for v in frame[c]) for c in frame]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
-
-
-def _text(value: Any, column: str) -> str:
-    if value is None or (_is_number(value) and math.isnan(value)):
-        return MISSING
-    if not _is_number(value):
-        return str(value)
-    if not math.isfinite(value) or isinstance(value, numbers.Integral):
-        return str(value)
-    sign = "+" if column.startswith("BD-") else ""
-    return f"{value:{sign}.{_digits(column)}f}"
-
-
-def _digits(column: str) -> int:
-    if column.endswith(("images)", ", published")):
-        return DIGITS["bpd"]
-    return DIGITS.get(column, 3)

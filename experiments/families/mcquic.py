@@ -14,7 +14,7 @@ from PIL import Image as pillow
 
 from benchmarks.datasets.files import below
 from benchmarks.datasets.lmdb_images import key, metadata, refuse_cut
-from benchmarks.tables.results import to_markdown
+from benchmarks.tables.files import to_markdown
 from core.codec import TesseraError
 from core.images import decode_image, open_image
 from experiments import compress as files

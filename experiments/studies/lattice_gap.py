@@ -20,7 +20,7 @@ from torch import Tensor
 from benchmarks.figures import paper
 from benchmarks.figures.toy import Line, excess_figure
 from benchmarks.store import records
-from benchmarks.tables.results import to_markdown
+from benchmarks.tables.files import to_markdown
 from core.codec import TesseraError
 from lattice.points import LATTICES
 from vq.toy.bounds import HEXAGONAL, SQUARE, bound

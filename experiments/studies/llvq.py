@@ -23,7 +23,7 @@ from benchmarks.datasets import ImageSet, MissingData, NamedImage, open_dataset,
 from benchmarks.figures.gallery import save_gallery
 from benchmarks.measure.provenance import provenance
 from benchmarks.store import records
-from benchmarks.tables.results import to_files, to_markdown
+from benchmarks.tables.files import to_files, to_markdown
 from core import checkpoint
 from core.checkpoint import Weights
 from core.codec import Image, Method, MissingWeights, TesseraError

@@ -15,7 +15,7 @@ import pandas as pd
 
 from benchmarks.datasets import open_dataset
 from benchmarks.store import records
-from benchmarks.tables.results import to_markdown
+from benchmarks.tables.files import to_markdown
 from core import checkpoint
 from core.codec import Image, TesseraError
 from core.images import as_rgb

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from benchmarks.measure import meter
 from benchmarks.store import records
-from benchmarks.tables.results import to_markdown
+from benchmarks.tables.files import to_markdown
 from core import devices
 from experiments.wiring import experiment, guarded
 from lattice.points import LATTICES

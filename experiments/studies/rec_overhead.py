@@ -26,7 +26,7 @@ from benchmarks.figures import paper
 from benchmarks.measure.provenance import provenance
 from benchmarks.store import records
 from benchmarks.store.names import slug
-from benchmarks.tables.results import to_files, to_markdown
+from benchmarks.tables.files import to_files, to_markdown
 from core.codec import TesseraError
 from core.entropy import Decoder, Encoder
 from experiments.studies.rec_overhead_figures import figures, table

@@ -28,7 +28,7 @@ from torch import nn
 
 from benchmarks.measure.provenance import provenance
 from benchmarks.store import records
-from benchmarks.tables.results import to_files, to_markdown
+from benchmarks.tables.files import to_files, to_markdown
 from core import memory
 from core.codec import TesseraError
 from core.registry import discover, make_method

@@ -26,7 +26,7 @@ from benchmarks.figures.gallery import save_gallery
 from benchmarks.figures.usage import usage_figures, usage_table, usages
 from benchmarks.store import CellResult
 from benchmarks.store.names import slug
-from benchmarks.tables.results import to_files, to_markdown
+from benchmarks.tables.files import to_files, to_markdown
 from core import checkpoint
 from core.codec import Image, Method
 from core.registry import discover, make_method

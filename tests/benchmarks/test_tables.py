@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.curves.curve import export, find, measured, of_cells, published, published_lossless
 from benchmarks.store import Cell, Store, StoreError
-from benchmarks.tables import results
+from benchmarks.tables import files, results
 from core.codec import TesseraError
 from core.registry import UnknownName
 
@@ -204,7 +204,7 @@ def test_bd_table_of_published_curves_matches_the_protocol():
     curves = published("kodak")
     frame = results.bd_table(curves, find(curves, "vtm18")).set_index("curve")
     assert "vtm18" not in frame.index and len(frame) == len(curves) - 1
-    shown = dict(zip(frame.index, [row[1] for row in results.formatted(frame.reset_index())], strict=True))
+    shown = dict(zip(frame.index, [row[1] for row in files.formatted(frame.reset_index())], strict=True))
     assert shown["qres34m-paper"] == "-4.03" and shown["qarv-paper"] == "-5.89"
     assert shown["bmshj2018-hyperprior"] == "+31.24"
 
@@ -277,7 +277,7 @@ FRAME = pd.DataFrame(
 
 
 def test_files_hold_the_same_cells(tmp_path):
-    paths = results.to_files(FRAME, tmp_path / "t.v1", "100 % of_it")
+    paths = files.to_files(FRAME, tmp_path / "t.v1", "100 % of_it")
     assert [p.name for p in paths] == ["t.v1.csv", "t.v1.md", "t.v1.tex"]
     comma, mark, latex = (p.read_text() for p in paths)
     assert list(csv.reader(io.StringIO(comma)))[1:] == [
@@ -294,7 +294,7 @@ def test_files_hold_the_same_cells(tmp_path):
 
 
 def test_escaping_keeps_every_character_literal():
-    assert results.escape("a\\b~c^d_e") == r"a\textbackslash{}b\textasciitilde{}c\textasciicircum{}d\_e"
+    assert files.escape("a\\b~c^d_e") == r"a\textbackslash{}b\textasciitilde{}c\textasciicircum{}d\_e"
 
 
 def test_files_repeat(tmp_path):
@@ -305,7 +305,7 @@ def test_files_repeat(tmp_path):
     def write(stem: str) -> list[bytes]:
         curves = measured(Store(tmp_path))
         frame = results.bd_table(curves, find(curves, "zip"))
-        return [p.read_bytes() for p in results.to_files(frame, tmp_path / stem / "bd", "c")]
+        return [p.read_bytes() for p in files.to_files(frame, tmp_path / stem / "bd", "c")]
 
     assert write("one") == write("two")
 
@@ -313,4 +313,4 @@ def test_files_repeat(tmp_path):
 def test_a_table_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(TesseraError, match="cannot write"):
-        results.to_files(FRAME, tmp_path / "file" / "t", "c")
+        files.to_files(FRAME, tmp_path / "file" / "t", "c")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.tables.results import to_csv
+from benchmarks.tables.files import to_csv
 
 
 def assert_recorded(stem: str, command: str, results: Path = Path("results")) -> None:

@@ -15,7 +15,7 @@ from benchmarks.figures import paper
 from benchmarks.figures.figure import Axis, Figure, Series
 from benchmarks.figures.toy import Line, rd_figure
 from benchmarks.store import Cell, Store
-from benchmarks.tables.results import to_files
+from benchmarks.tables.files import to_files
 
 HOSTILE = 'zz</script><img src=x onerror="window.hacked=1"><b>&"\'' + "{{7*7}}$data"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
