@@ -98,6 +98,18 @@ def test_unsound_decoders_are_seen(tmp_path, fault, word):
     assert fuzz.mutate(target().streams, 0, 0, first, 0.5).signed, "the described mutation can be made again"
 
 
+def test_a_suspended_machine_is_no_slow_decoder(tmp_path):
+    slow, calls = target("hang", 0.2), []
+
+    def once(*arguments):
+        calls.append(arguments)
+        return ("too slow", 800.0, "") if len(calls) == 1 else ("refused", 0.0, "")
+
+    slow.outcome = once
+    record = fuzz.attack(slow, {**CONFIG, "mutations": 1}, {"method": "toy"}, tmp_path / "toy.json")
+    assert record["problems"] == 0 and len(calls) == 2 and record["slowest_s"] == 0.0
+
+
 def test_an_interrupted_run_resumes_with_the_same_outcome(tmp_path, monkeypatch):
     path, whole = tmp_path / "toy.json", fuzz.attack(target(), CONFIG, {"method": "toy"}, tmp_path / "whole.json")
     monkeypatch.setattr(fuzz, "SAVE_S", 0.0)
