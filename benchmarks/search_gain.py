@@ -30,7 +30,7 @@ from benchmarks.figures.figure import Axis, Figure, Series, metric_axis
 from benchmarks.figures.paper import render
 from benchmarks.store import CellResult, Store
 from benchmarks.store.names import slug
-from benchmarks.tables import results
+from benchmarks.tables import files
 from core import commandline
 from core.codec import TesseraError
 
@@ -141,9 +141,9 @@ def search_gain(options: dict[str, str]) -> None:
         mine = [g for g in found if g.title == title]
         name = dataset if title == dataset else title
         caption = f"{title}: rate saved by a search at the encoder at equal {metric_axis(metric).text}."
-        print(results.to_markdown(gain_table(mine), caption))
+        print(files.to_markdown(gain_table(mine), caption))
         paths = render(gain_figure(mine, metric, name, title), root / "figures")
-        paths += results.to_files(gain_table(mine), root / "tables" / f"search_{slug(name)}_{metric}", caption)
+        paths += files.to_files(gain_table(mine), root / "tables" / f"search_{slug(name)}_{metric}", caption)
         print(*paths, sep="\n")
 
 
