@@ -1,4 +1,4 @@
-# The plan (experiments/plan/catalogue.py) as a file DAG, on this machine, SLURM or Kubernetes:
+# The plan (experiments/plan/catalogue/) as a file DAG, on this machine, SLURM or Kubernetes:
 #
 #   ./run_all.sh snakemake quick                      # makes Snakemake's own environment, then profiles/local
 #   snakemake --profile profiles/slurm paper          # any job of the plan, or results/plan/NAME.done for one task

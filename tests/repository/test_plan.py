@@ -22,6 +22,8 @@ from experiments.plan import __main__ as plan
 from experiments.plan import catalogue
 from experiments.plan import runner as attempt
 from experiments.plan import state as progress
+from experiments.plan.catalogue.classical import LOSSLESS
+from experiments.plan.catalogue.lattice import UNSHIPPED
 from experiments.plan.runner import holding, perform
 from experiments.plan.task import ROOT, STAGES, Task, chosen, ordered
 
@@ -69,7 +71,7 @@ def test_every_method_of_the_suite_is_in_it():
              for name in task.options.get(option, "").split(",")}  # fmt: skip
     assert not ours - words
     classical = {n for n in ours if METHODS[n].lossless and not METHODS[n].trains_on}
-    assert classical == set(catalogue.LOSSLESS)
+    assert classical == set(LOSSLESS)
 
 
 def test_shipped_weights_are_made_by_tasks():
@@ -89,7 +91,7 @@ def test_what_is_trained_is_measured():
     assert len(shipped) > 40
     assert not [task.name for task in trainings if task.name not in shipped and not used & set(task.outputs)]
     lattices = {t.name.removeprefix("train-") for t in trainings if t.name.startswith("train-lattice_")}
-    assert {name for name in lattices if f"train-{name}" not in shipped} == set(catalogue.UNSHIPPED)
+    assert {name for name in lattices if f"train-{name}" not in shipped} == set(UNSHIPPED)
 
 
 def test_the_list_needs_the_standard_library_alone():

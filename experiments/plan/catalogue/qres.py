@@ -1,0 +1,177 @@
+"""QRes-VAE and QARV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from experiments.plan.catalogue.kinds import DAY, SPEED, WEEK, curve, lossless, made, training
+from experiments.plan.task import Task
+
+LAMBDAS = {"qres34m": (16, 32, 64, 128, 256, 512, 1024, 2048), "qres17m": (1, 2, 4, 8, 16, 32, 64, 1024)}
+
+
+def qres() -> Iterator[Task]:
+    vr, ours = "python -m qres train with method=qres3m_vr", ("train-qres3m_vr",)
+    then = "straight_through=True init=runs/qres3m_vr"
+    yield training(
+        "qres",
+        "qres3m_vr-first",
+        f"{vr} half=True folder=runs/first",
+        "bsds500",
+        ("runs/first", "checkpoints/qres3m_vr"),
+    )
+    yield training(
+        "qres",
+        "qres3m_vr",
+        f"{vr} straight_through=True init=runs/first steps=10500 lr=8e-4 seed=1 half=True folder=runs/qres3m_vr",
+        "bsds500",
+        ("checkpoints/qres3m_vr", "runs/qres3m_vr"),
+        ("train-qres3m_vr-first",),
+    )
+    yield training(
+        "qres",
+        "qres3m_vr-ms_ssim",
+        f"{vr} params.target=ms_ssim {then} crop=192 batch=2 steps=3000 lr=4e-4 "
+        "seed=3 half=True folder=runs/qres3m_vr-ms_ssim",
+        "bsds500",
+        ("checkpoints/qres3m_vr_ms_ssim", "runs/qres3m_vr-ms_ssim"),
+        ours,
+    )
+    for lmb in (16, 64, 256):
+        yield training(
+            "qres",
+            f"qres3m-{lmb}",
+            f"python -m qres train with method=qres3m params.lmb={lmb} {then} "
+            f"steps=2000 lr=5e-4 seed=2 half=True folder=runs/qres3m-{lmb}",
+            "bsds500",
+            (f"checkpoints/qres3m/lmb{lmb}", f"runs/qres3m-{lmb}"),
+            ours,
+        )
+    yield curve("qres", "qres3m_vr", "sample", quick=True, after=ours)
+    ssim = ("train-qres3m_vr-ms_ssim",)
+    for dataset in ("kodak", "clic_professional_test"):
+        yield curve("qres", "qres3m_vr", dataset, after=ours)
+        yield curve("qres", "qres3m_vr", dataset, "params.target=ms_ssim", f"qres3m_vr-ms_ssim-{dataset}", ssim)
+        yield curve("qres", "qres3m", dataset, after=[f"train-qres3m-{lmb}" for lmb in (16, 64, 256)])
+        yield curve("qres", "qres34m", dataset, minutes=DAY)
+    yield curve("qres", "qres17m", "celeba", minutes=DAY)
+    yield training(
+        "qres",
+        "qres34m_vr",
+        "python -m qres train with method=qres34m_vr dataset=photos scales=[1.0] straight_through=True steps=40000 "
+        "first_crop=64 first_batch=8 first_share=0.15 hold=0.5 lr=1e-3 ema=0.9995 validation=photos_valid half=True "
+        "folder=runs/qres34m_vr",
+        "photos",
+        ("checkpoints/qres34m_vr", "runs/qres34m_vr"),
+    )
+    yield curve("qres", "qres34m_vr", "kodak", "weights=runs/qres34m_vr", after=("train-qres34m_vr",), minutes=DAY)
+    for dataset in ("kodak", "cifar10", "imagenet32"):
+        yield lossless("qres", "qres34m_lossless", dataset)
+    yield from _qres_large()
+    yield from _qarv()
+    large = "qres34m,qres17m,qres34m_lossless"
+    yield made(
+        "qres", "speed-qres", f"{SPEED} methods={large} weights=fresh", [f"tables/speed_{large.replace(',', '_')}.csv"]
+    )
+    yield _crossed("qres3m_vr", "method=qres3m_vr", ours)
+    yield _crossed("qres3m_vr_whole", "method=qres3m_vr limit=24 crop=0", ours)
+    yield _crossed("qres3m_vr_target_ms_ssim", "method=qres3m_vr params.target=ms_ssim", ssim)
+    yield _crossed("qres3m_whole", "method=qres3m limit=24 crop=0", ("train-qres3m-64",))
+    yield _crossed("qres3m", "method=qres3m", ("train-qres3m-64",))
+    for lmb in (16, 256):
+        yield _crossed(f"qres3m_lmb_{lmb}", f"method=qres3m params.lmb={lmb}", (f"train-qres3m-{lmb}",))
+    kinds = ("samples", "progressive", "interpolation", "inpainting")
+    yield made(
+        "qres",
+        "pictures-qres3m_vr",
+        "python -m qres pictures with method=qres3m_vr",
+        [f"qres_pictures/{kind}-*.json" for kind in kinds],
+        after=ours,
+    )
+    yield made(
+        "qres",
+        "sizes-qres3m_vr",
+        "python -m qres sizes with method=qres3m_vr dataset=kodak",
+        ["tables/official_sizes_qres3m_vr.csv"],
+        "kodak",
+        ours,
+    )
+    yield made(
+        "qres",
+        "fuzz-qres3m_vr",
+        "python benchmarks/fuzz.py with method=qres3m_vr mutations=100000",
+        ["fuzz/qres3m_vr.json"],
+        after=ours,
+        minutes=DAY,
+    )
+
+
+def _crossed(table: str, options: str, after: Sequence[str]) -> Task:
+    """Streams of many settings, decoded by each."""
+    command = f"python benchmarks/cross_decode.py with {options}"
+    return made("qres", f"cross_decode-{table}", command, [f"tables/cross_decode_{table}.csv"], "kodak", after)
+
+
+def _qres_large() -> Iterator[Task]:
+    """The published models trained from nothing, on two GPUs, and measured beside the authors' weights."""
+    base = "torchrun --nproc-per-node 2 -m qres train with paper device=cuda"
+    for method, lambdas in LAMBDAS.items():
+        data, dataset = ("folder:coco/train2017", "kodak") if method == "qres34m" else ("celeba_train", "celeba")
+        for lmb in lambdas:
+            folder = f"runs/{method}-{lmb}"
+            yield training(
+                "qres",
+                f"{method}-{lmb}",
+                f"{base} method={method} params.lmb={lmb} dataset={data} folder={folder}",
+                data,
+                (folder,),
+                minutes=2 * WEEK,
+            )
+            yield curve(
+                "qres",
+                method,
+                dataset,
+                f"points={lmb} weights={folder}",
+                f"{method}-{lmb}-ours-{dataset}",
+                [f"train-{method}-{lmb}"],
+            )
+    yield training(
+        "qres",
+        "qres34m_lossless",
+        f"{base} method=qres34m_lossless folder=runs/qres34m_lossless",
+        "folder:coco/train2017",
+        ("runs/qres34m_lossless",),
+        minutes=2 * WEEK,
+    )
+    for dataset in ("kodak", "cifar10", "imagenet32"):
+        yield lossless(
+            "qres",
+            "qres34m_lossless",
+            dataset,
+            "weights=runs/qres34m_lossless",
+            ["train-qres34m_lossless"],
+            f"qres34m_lossless-ours-{dataset}-lossless",
+        )
+
+
+def _qarv() -> Iterator[Task]:
+    """The published variable-rate model, its training on two GPUs, and its speed beside that of qres34m."""
+    photos = "folder:coco/train2017"
+    yield training(
+        "qres",
+        "qarv_base",
+        "torchrun --nproc-per-node 2 -m qres train with paper method=qarv_base batch=32 "
+        f"steps=2000000 schedule=cosine hold=0.5 device=cuda dataset={photos} folder=runs/qarv_base",
+        photos,
+        ("runs/qarv_base",),
+        minutes=4 * WEEK,
+    )
+    for dataset in ("kodak", "clic_professional_test"):
+        yield curve("qres", "qarv_base", dataset, minutes=DAY)
+    yield curve(
+        "qres", "qarv_base", "kodak", "weights=runs/qarv_base", "qarv_base-ours-kodak", ["train-qarv_base"], minutes=DAY
+    )
+    both = "qres34m,qarv_base"
+    yield made(
+        "qres", "speed-qarv", f"{SPEED} methods={both} weights=fresh", [f"tables/speed_{both.replace(',', '_')}.csv"]
+    )
