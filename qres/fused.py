@@ -68,6 +68,10 @@ class _Block(torch.autograd.Function):
         whole = _rows(grad.float())
         d, total = pointwise.narrowed(whole)
         d_h, d_b1 = pointwise.product_sums(d @ second, slope)
+        if not any(ctx.needs_input_grad[1:]):  # frozen weights, as in a search: half of the work
+            d_y, _, _ = pointwise.normalise_backward(y, d_h @ first, scale, mean, inverse)
+            d_x = _input_gradient(x, taps, _image(d_y, x.shape))
+            return _image(pointwise.added(whole, _rows(d_x), torch.zeros_like(total)), x.shape), *(None,) * 10
         outer = (d.t() @ g).float()  # the second matrix's gradient without gamma
         d_gamma = (outer * w2).sum(1) + total * b2
         d_w1 = (d_h.t() @ u).float()
@@ -87,10 +91,16 @@ def _convolved(x: Tensor, taps: Tensor, bias: Tensor) -> Tensor:
 
 def _convolved_backward(x: Tensor, taps: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of input (bfloat16), taps and bias (float32)."""
+    d_x = _input_gradient(x, taps, grad)
     if taps.shape[2] > 1:
-        return depthwise.input_gradient(x, taps, grad), *depthwise.weight_gradient(x, grad, taps.shape[2])
+        return d_x, *depthwise.weight_gradient(x, grad, taps.shape[2])
     wide = grad.float()
-    return grad * taps.view(1, -1, 1, 1), (wide * x).sum((0, 2, 3)).view(-1, 1, 1, 1), wide.sum((0, 2, 3))
+    return d_x, (wide * x).sum((0, 2, 3)).view(-1, 1, 1, 1), wide.sum((0, 2, 3))
+
+
+def _input_gradient(x: Tensor, taps: Tensor, grad: Tensor) -> Tensor:
+    """The gradient of the convolution's input, bfloat16."""
+    return depthwise.input_gradient(x, taps, grad) if taps.shape[2] > 1 else grad * taps.view(1, -1, 1, 1)
 
 
 def _rows(x: Tensor) -> Tensor:
