@@ -282,6 +282,16 @@ class _Log:
         self.writer = SummaryWriter(str(folder / "tensorboard"))
 
     def __call__(self, step: int, values: Mapping[str, float]) -> None:
+        try:
+            self._write(step, values)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise TesseraError(
+                f"{self.path.parent} cannot be written ({reason}): make room, and the same command goes on from the "
+                "saved state."
+            ) from None
+
+    def _write(self, step: int, values: Mapping[str, float]) -> None:
         row = {"step": step, **{name: float(f"{value:.6g}") for name, value in values.items()}}
         known = self._rows()
         same = next((old for old in known if int(old["step"]) == step), {}) if step == self.last else {}

@@ -53,7 +53,7 @@ class _Block(torch.autograd.Function):
         u, mean, inverse = pointwise.normalise(y, scale, shift, eps)
         first = w1.to(BF16)
         h = F.linear(u, first, b1.to(BF16))
-        second = (w2 * gamma[:, None]).to(BF16)
+        second = pointwise.rows_scaled(w2.contiguous(), gamma)
         g, slope = pointwise.gelu_slope(h, inplace=True)
         v = F.linear(g, second)
         out = pointwise.added(_rows(x.float()), v, b2 * gamma)
@@ -72,13 +72,12 @@ class _Block(torch.autograd.Function):
             d_y, _, _ = pointwise.normalise_backward(y, d_h @ first, scale, mean, inverse)
             d_x = _input_gradient(x, taps, _image(d_y, x.shape))
             return _image(pointwise.added(whole, _rows(d_x), torch.zeros_like(total)), x.shape), *(None,) * 10
-        outer = (d.t() @ g).float()  # the second matrix's gradient without gamma
-        d_gamma = (outer * w2).sum(1) + total * b2
+        d_w2, d_gamma = pointwise.rows_scaled_backward(w2.contiguous(), gamma, d.t() @ g)
         d_w1 = (d_h.t() @ u).float()
         d_y, d_scale, d_shift = pointwise.normalise_backward(y, d_h @ first, scale, mean, inverse)
         d_x, d_kernel, d_bias = _convolved_backward(x, taps, _image(d_y, x.shape))
         own = pointwise.added(whole, _rows(d_x), torch.zeros_like(total))
-        mlp = (d_w1, d_b1, outer * gamma[:, None], total * gamma, d_gamma)
+        mlp = (d_w1, d_b1, d_w2, total * gamma, d_gamma + total * b2)
         return _image(own, x.shape), d_kernel, d_bias, d_scale, d_shift, None, *mlp
 
 

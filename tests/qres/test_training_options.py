@@ -279,6 +279,9 @@ def test_the_command_on_a_full_disk_is_one_sentence(command, pictures, tmp_path)
     ended = command("qres", "train", "with", "smoke", "dataset=folder:pictures", "scales=[1.0]", "folder=run")
     assert ended.code == 2 and "state after step 2 cannot be written" in ended.sentence
     assert "none was saved before" in ended.sentence
+    (tmp_path / "run" / "train.part").symlink_to("/dev/full")  # the log's
+    ended = command("qres", "train", "with", "smoke", "dataset=folder:pictures", "scales=[1.0]", "folder=run")
+    assert ended.code == 2 and "run cannot be written (No space left on device): make room" in ended.sentence
 
 
 def test_options_are_recorded_and_their_mistakes_are_sentences(command, pictures, tmp_path):
