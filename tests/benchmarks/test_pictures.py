@@ -18,13 +18,13 @@ from PIL import Image as pillow
 from benchmarks.curves import curve as curves
 from benchmarks.curves.bd import BDError, bd_rate
 from benchmarks.curves.bd_pairs import all_pairs
+from benchmarks.curves.groups import group_curves
 from benchmarks.datasets import NamedImage, open_dataset, stamps
 from benchmarks.datasets.files import array_images, npz_array, zip_images
 from benchmarks.figures import comparisons, paper
 from benchmarks.figures import figure as figures
 from benchmarks.measure.harness import HarnessError, describe, measure
 from benchmarks.page.sections import usage_sections
-from benchmarks.report import group_curves
 from benchmarks.store import Cell, Store, StoreError
 from benchmarks.store.names import LONGEST, label_name, set_name, slugs, stem_of
 from benchmarks.tables import results

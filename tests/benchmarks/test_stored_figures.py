@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks import bd_table, report
 from benchmarks.curves import curve as rd
+from benchmarks.curves.bd_pairs import all_pairs
 from benchmarks.curves.curve import Curve
 from benchmarks.figures import comparisons, drawing, paper, stored
 from benchmarks.figures import figure as figures
@@ -157,7 +158,7 @@ def test_single_images_leave_out_what_is_beyond_uncompressed_ones(tmp_path: Path
 
 def test_a_narrow_range_of_seconds_has_a_linear_axis(tmp_path: Path) -> None:
     curves = [replace(c, points=c.points.assign(decode_s=s)) for c, s in ((make("a"), 0.1), (make("b"), 0.3))]
-    pairs = report.all_pairs(curves, "psnr", resamples=0)
+    pairs = all_pairs(curves, "psnr", resamples=0)
     narrow = comparisons.speed_figure(curves, pairs, "a", "psnr", "decode_s", "kodak")
     curves[1].points["decode_s"] = 3.0
     assert not narrow.x.log and comparisons.speed_figure(curves, pairs, "a", "psnr", "decode_s", "kodak").x.log
