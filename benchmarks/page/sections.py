@@ -15,8 +15,9 @@ from typing import Any
 from urllib.parse import quote
 
 from benchmarks.curves.curve import titles
+from benchmarks.curves.usage import read_usages, usage_table
 from benchmarks.figures.figure import as_data, plain
-from benchmarks.figures.usage import read_usages, usage_figures, usage_table
+from benchmarks.figures.usage import usage_figures
 from benchmarks.store import CellResult
 from benchmarks.store.names import slug
 from benchmarks.store.records import AGAIN, log, read_json
