@@ -25,6 +25,7 @@ from benchmarks.curves.groups import BD_NOTE, PUBLISHED, Group, Pairs, drawn_met
 from benchmarks.figures import comparisons, stored
 from benchmarks.figures import figure as figures
 from benchmarks.figures.drawing import processors, render_all
+from benchmarks.figures.rd import Part, bd_figure, bd_name, metric_axis, rd_figure
 from benchmarks.page import page
 from benchmarks.store import CellResult, Store, listing
 from benchmarks.tables import files
@@ -98,14 +99,14 @@ def _group_figures(group: Group, metrics: Sequence[str], published: Sequence[str
         pairs = group.bd[metric]
         if found := _against_anchor(group, lossy, pairs):
             results = {c.label: result for c, result in found}
-            drawn.append(figures.bd_figure(results, pairs.anchor, metric, group.name, group.title))
-        drawn += [figures.rd_figure(chosen, metric, name=group.name, part=part) for part in parts(lossy)]
+            drawn.append(bd_figure(results, pairs.anchor, metric, group.name, group.title))
+        drawn += [rd_figure(chosen, metric, name=group.name, part=part) for part in parts(lossy)]
         if metric == metrics[0]:
             drawn += _beside(group, lossy, metric)
     return drawn
 
 
-def parts(curves: Sequence[Curve]) -> list[figures.Part | None]:
+def parts(curves: Sequence[Curve]) -> list[Part | None]:
     """How a figure of curves is divided on paper: not at all (None), or where it would be crowded by kinds of methods.
 
     Lattices are one part, methods with other parameters than their defaults another; published curves join the rest.
@@ -117,7 +118,7 @@ def parts(curves: Sequence[Curve]) -> list[figures.Part | None]:
     changed = [c for c in measured if c not in lattices and c.label.startswith(f"{c.method}(")]
     rest = [c for c in curves if c not in lattices and c not in changed]
     named = (("lattices", lattices), ("other settings", changed), ("default settings", rest))
-    found = [figures.Part(name, frozenset(c.label for c in mine)) for name, mine in named if mine]
+    found = [Part(name, frozenset(c.label for c in mine)) for name, mine in named if mine]
     return [*found] if len(found) > 1 else [None]
 
 
@@ -129,9 +130,9 @@ def _group_tables(group: Group, metrics: Sequence[str], published: Sequence[str]
     for metric in metrics:
         pairs = group.bd[metric]
         if found := _against_anchor(group, lossy, pairs):
-            axis = figures.metric_axis(metric)
+            axis = metric_axis(metric)
             caption = f"{group.title}: BD-rate against {pairs.anchor} at equal {axis.label}. {BD_NOTE}"
-            stem = root / "tables" / figures.bd_name(group.name, metric, pairs.anchor)
+            stem = root / "tables" / bd_name(group.name, metric, pairs.anchor)
             paths += files.to_files(tables.bd_frame(found, metric), stem, caption)
     return paths
 

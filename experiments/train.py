@@ -21,7 +21,7 @@ from PIL import Image as pillow
 
 from benchmarks.datasets import fingerprints, open_dataset, training_set
 from benchmarks.figures import paper
-from benchmarks.figures.figure import training_figure
+from benchmarks.figures.rd import training_figure
 from benchmarks.measure.provenance import provenance
 from core import checkpoint, devices, launch, memory, parallel
 from core.codec import Image, Method, TesseraError

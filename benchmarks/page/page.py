@@ -20,7 +20,8 @@ from urllib.parse import quote
 
 from benchmarks.curves.groups import Group, Pairs
 from benchmarks.figures.comparisons import SPEEDS, images_figure, mean_seconds
-from benchmarks.figures.figure import Figure, as_data, look, metric_axis, plain, rd_figure, styles
+from benchmarks.figures.figure import Figure, as_data, look, plain
+from benchmarks.figures.rd import metric_axis, rd_figure, styles
 from benchmarks.page.sections import made_by, stored, toy_cells, usage_sections
 from benchmarks.store import CellResult, Store, StoreError
 from core import atomic
