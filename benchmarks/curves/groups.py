@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.curves import curve as rd
-from benchmarks.curves import groups as groups_of
 from benchmarks.curves.bd import BDResult
 from benchmarks.curves.bd_pairs import METHOD, RESAMPLES, all_pairs
 from benchmarks.curves.curve import Curve
@@ -50,7 +49,7 @@ def drawn_metrics() -> tuple[str, ...]:
     return tuple(name for name, metric in METRICS.items() if metric.unit == "dB")
 
 
-def group_curves(cells: Sequence[CellResult], leading: Sequence[str] = PUBLISHED) -> list[groups_of.Group]:
+def group_curves(cells: Sequence[CellResult], leading: Sequence[str] = PUBLISHED) -> list[Group]:
     """The measured curves by data set and subset, whole sets first, those of most curves before others; published ones,
     the leading ones first, join whole sets only."""
     measured = rd.of_cells(cells, by_title=True)
@@ -64,7 +63,7 @@ def group_curves(cells: Sequence[CellResult], leading: Sequence[str] = PUBLISHED
         every = _distinct((*mine, *beside))
         bd = {m: _pairs(every, m) for m in drawn_metrics()}
         name = set_name(dataset, title, mine[0].pictures)
-        groups.append(groups_of.Group(name, title, every, subset, note, bd))
+        groups.append(Group(name, title, every, subset, note, bd))
     return sorted(groups, key=lambda g: (g.subset, -len(g.curves), g.name, g.title))
 
 
@@ -74,11 +73,11 @@ def _distinct(curves: Sequence[Curve]) -> tuple[Curve, ...]:
     return tuple(c for c in curves if c.source == "measured" or c.label not in taken)
 
 
-def _pairs(curves: Sequence[Curve], metric: str) -> groups_of.Pairs:
+def _pairs(curves: Sequence[Curve], metric: str) -> Pairs:
     lossy = [c for c in curves if not c.lossless]
     results = all_pairs(lossy, metric)
     names = tuple(c.label for c in lossy if any(c.label in pair for pair in results))
-    return groups_of.Pairs(names, results, first_anchor(names), BD_NOTE)
+    return Pairs(names, results, first_anchor(names), BD_NOTE)
 
 
 def first_anchor(names: Sequence[str]) -> str:
