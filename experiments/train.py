@@ -311,3 +311,6 @@ def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 Command = Callable[[dict[str, Any], Any], int]
+
+
+COMMANDS = {"train": (train_config, train, NAMED)}
