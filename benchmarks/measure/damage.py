@@ -1,6 +1,5 @@
 """Damaged streams: mutations that depend on (seed, number) alone, and a decoder they are given to."""
 
-# ruff: noqa: F841  (Sacred reads the local variables of config scopes)
 from __future__ import annotations
 
 import signal

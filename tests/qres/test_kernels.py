@@ -18,8 +18,9 @@ from torch import nn
 
 from core import adam, depthwise, kernels, pointwise
 from core.train import TrainConfig, Trainer
+from qres.architectures import Architecture
 from qres.blocks import CNX
-from qres.network import Architecture, QResVAE
+from qres.network import QResVAE
 
 LIBRARIES = ("depthwise", "adam", "block")
 CACHED = (kernels.library, depthwise.usable, adam.usable, pointwise.usable)

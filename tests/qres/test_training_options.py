@@ -20,7 +20,8 @@ from core.images import save_image
 from core.soap import Soap
 from core.train import Crops, TrainConfig, Trainer, fit
 from experiments.train import middle, validation
-from qres.network import Architecture, QResVAE
+from qres.architectures import Architecture
+from qres.network import QResVAE
 from tests.core.test_train import CONFIG, Tiny, batches, same
 
 SMALL = Architecture(
