@@ -29,6 +29,7 @@ from core.finite import check_weights
 from core.images import as_rgb
 from core.registry import discover, make_method
 from core.train import TrainConfig, fit, shares
+from experiments import branch
 from experiments.evaluate import say_refused
 from experiments.run_record import claim, facts
 from experiments.training_log import TrainingLog
@@ -65,7 +66,7 @@ def train_config() -> None:
     threads = 1  # per process
     processes = 1  # that share each batch, on a CPU, each on cores of its own (on GPUs: torchrun)
     folder = None  # default: runs/<method>-<point>-seed<seed>
-    init = None  # weights to start from
+    init = None  # weights to start from, or the folder of a run that has not ended
     straight_through = False  # QRes-VAE: decode rounded latents in training, instead of noisy ones
     hard_tail = 0.0  # QRes-VAE: share of the steps, at the end, with rounded latents and a frozen encoder
     lambda_draw = "log"  # QRes-VAE of all rates: lambda uniform in its logarithm, or cubic: in its cube root
@@ -105,14 +106,14 @@ def train(config: Mapping[str, Any], run: Any) -> int:
     torch.set_num_threads(int(config["threads"]))
     method = make_method(config["method"], changed(config["params"], config["method"]))
     recipe = _recipe(config)
+    folder = Path(config["folder"] or f"runs/{method.name}-{method.point}-seed{config['seed']}")
+    start = branch.start(method, config["init"], folder)  # before the processes, which find what it keeps
     if launch.wanted(config["processes"], recipe.device):
         shares(recipe, config["processes"])
         return launch.together(config["processes"], int(config["threads"]))
     if recipe.device == "cpu" and os.environ.get("TESSERA_KERNELS") != "0":
         memory.keep()
-    folder = Path(config["folder"] or f"runs/{method.name}-{method.point}-seed{config['seed']}")
     torch.manual_seed(recipe.seed)
-    start = None if config["init"] is None else checkpoint.find(method, config["init"], any_point=True)
     model = _initial(method, start)
     _set_options(model, config, method.name)
     stride = getattr(model, "stride", 1)
@@ -124,7 +125,8 @@ def train(config: Mapping[str, Any], run: Any) -> int:
     crops = (Crops if config["turns"] else Upright)(
         images, config["crop"], recipe.seed, (config["first_crop"] or 0, recipe.first_steps), recipe.first_again
     )
-    before, data = claim(folder, facts(method, config, data, start)), checkpoint.inherited(data, start)
+    own, data = facts(method, config, data, start), checkpoint.inherited(data, start)
+    before = claim(folder, own, data)
     with parallel.process_group(torch.device(recipe.device)):
         log = TrainingLog(folder, recipe.steps, run) if parallel.is_main() else (lambda step, values: None)
         watch = (lambda net, step: net.monitor(images[:WATCHED])) if isinstance(model, CountsCodes) else None
