@@ -171,11 +171,11 @@ def test_context_model_learns_and_pays() -> None:
         return [torch.from_numpy(fine), torch.from_numpy(coarse)]
 
     assert model.context is not None
-    bits = model.context.fit([grid() for _ in range(24)], model.books(), steps=150)
+    bits = model.context.fit([grid() for _ in range(24)], model.codebooks(), steps=150)
     assert bits < 2.9, "static tables take 3.8 bits a code"
     from core.entropy import Decoder, Encoder
 
-    fixed, codes, encoder = model.context.fixed(model.books()), [g[0].numpy() for g in grid()], Encoder()
+    fixed, codes, encoder = model.context.fixed(model.codebooks()), [g[0].numpy() for g in grid()], Encoder()
     fixed.encode(codes, encoder)
     payload = encoder.finish()
     found = fixed.decode([c.shape for c in codes], Decoder(payload))

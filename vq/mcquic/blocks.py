@@ -142,24 +142,30 @@ class Attention(nn.Module):
         return self._mainBranch(x) * torch.sigmoid(self._sideBranch(x)) + x
 
 
-def encoder(channels: int) -> nn.Sequential:
-    """Image (B, 3, h, w) to features (B, C, h / 8, w / 8); section 2 of the published code's layout."""
+def encoder(channels: int, halvings: int = 2) -> nn.Sequential:
+    """Image (B, 3, h, w) to features (B, C, h / 8, w / 8); section 2 of the published code's layout.
+
+    With one of the two ``halvings`` behind the first convolution, the features have a quarter of the sides.
+    """
+    last = (ResidualDown(channels), Residual(channels)) if halvings == 2 else ()
     return nn.Sequential(
         Conv3(3, channels, stride=2),
         Residual(channels),
         ResidualDown(channels),
         Attention(channels),
         Residual(channels),
-        ResidualDown(channels),
-        Residual(channels),
+        *last,
     )
 
 
-def decoder(channels: int) -> nn.Sequential:
-    """Features (B, C, h / 8, w / 8) to an image (B, 3, h, w), not clamped."""
+def decoder(channels: int, doublings: int = 2) -> nn.Sequential:
+    """Features (B, C, h / 8, w / 8), or a quarter with one of the ``doublings``, to an image (B, 3, h, w).
+
+    The image is not clamped.
+    """
+    first = (Residual(channels), ResidualUp(channels)) if doublings == 2 else ()
     return nn.Sequential(
-        Residual(channels),
-        ResidualUp(channels),
+        *first,
         Attention(channels),
         Residual(channels),
         ResidualUp(channels),

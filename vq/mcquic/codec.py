@@ -41,10 +41,12 @@ class McQuicCodec:
         frequencies = [checked_counts(f, "frequencies of codes").copy() for f in model.frequencies()]
         self.tables: list[Tables] = [categorical_table(f) for f in frequencies]
         self.shares = [f.astype(np.float64) / f.sum(1, keepdims=True, dtype=np.float64) for f in frequencies]
-        self.codebook_sizes = tuple(k for k in model.k for _ in range(model.m))
-        self.context = None if model.context is None else model.context.fixed(model.books())
+        kept = [level._quantizer.kept for level in model._quantizer._encoders]
+        self.codebook_sizes = tuple(k for k, n in zip(model.k, kept, strict=True) for _ in range(n))
+        self.context = None if model.context is None else model.context.fixed(model.codebooks())
         self.files = mcq.Files(model.recipe.target, frequencies)
-        self.fingerprint = bitstream.fingerprint(name, digest)
+        point = () if kept == [model.m] * len(kept) else (",".join(map(str, kept)),)
+        self.fingerprint = bitstream.fingerprint(name, *point, digest)
 
     def compress(self, image: Image) -> bytes:
         """uint8 (H, W, 1 or 3) of any size -> stream."""

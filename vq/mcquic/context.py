@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from core.entropy import Decoder, Encoder
 from core.frequencies import PRECISION, Tables
+from vq.mcquic.quantizer import codewords
 from vq.prior import COARSE, FINE, LOGIT, NEIGHBOURS, REACH, logit_tables, waves
 
 HIDDEN = 64
@@ -49,7 +50,7 @@ class LevelContext(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(HIDDEN, k) for _ in range(m))
 
     def forward(self, codes: Tensor, field: Tensor, coarser: Tensor | None) -> Tensor:
-        """Cross-entropy in nats, summed over the codes (B, m, h, w)."""
+        """Cross-entropy in nats, summed over the codes (B, m or fewer, h, w)."""
         near = self.near.weight * causal(field.device)
         hidden = F.conv2d(F.pad(field, (REACH, REACH, REACH, 0)), near, self.near.bias)
         if self.coarse is not None and coarser is not None:
@@ -57,7 +58,7 @@ class LevelContext(nn.Module):
         hidden = hidden.permute(0, 2, 3, 1)
         parts = field[:, :-1].permute(0, 2, 3, 1).chunk(len(self.heads), dim=-1)
         nats = hidden.new_zeros(())
-        for group, head in enumerate(self.heads):
+        for group, head in enumerate(self.heads[: codes.shape[1]]):
             if group:
                 hidden = hidden + self.current[group - 1](parts[group - 1])
             logits = head(F.relu(hidden)).flatten(0, -2)
@@ -107,7 +108,7 @@ class Context(nn.Module):
             level.scale.fill_(1 / float(book.double().std()))
         sizes: dict[Any, list[Sequence[Tensor]]] = defaultdict(list)
         for grid in grids:
-            sizes[tuple(grid[0].shape)].append(grid)
+            sizes[tuple(level.shape for level in grid)].append(grid)
         groups = list(sizes.values())
         shares = torch.tensor([float(len(group)) for group in groups])
         optimizer = torch.optim.Adam(self.parameters(), lr=RATE)
@@ -133,8 +134,8 @@ class Context(nn.Module):
 
 def _field(codes: Tensor, book: Tensor) -> Tensor:
     """Codes (B, m, h, w), codebook (m, K, d) -> codewords and ones (B, C + 1, h, w)."""
-    parts = [rows[index] for rows, index in zip(book, codes.unbind(1), strict=True)]
-    return torch.cat([*parts, torch.ones_like(parts[0][..., :1])], dim=-1).permute(0, 3, 1, 2)
+    words = codewords(codes, book)
+    return torch.cat([words, torch.ones_like(words[..., :1])], dim=-1).permute(0, 3, 1, 2)
 
 
 class FixedContext:
@@ -219,7 +220,8 @@ class _FixedLevel:
                     hidden = hidden + words[-1] @ self.current[group - 1]
                 codes[group, ys, xs] = step(group, self._tables(group, hidden), ys, xs)
                 words.append(self.book[group][codes[group, ys, xs]])
-            field[ys + REACH, xs + REACH] = np.concatenate([*words, np.full((len(ys), 1), COARSE)], axis=1)
+            unused = np.zeros((len(ys), (len(self.book) - m) * self.book.shape[2]))
+            field[ys + REACH, xs + REACH] = np.concatenate([*words, unused, np.full((len(ys), 1), COARSE)], axis=1)
         return codes, field[REACH:, REACH : REACH + width]
 
     def _from_coarser(self, coarser: Floats | None, height: int, width: int) -> Floats:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core import checkpoint
-from core.codec import Method
+from core.codec import Method, TesseraError
 from core.registry import METHODS, unknown
 from vq.mcquic.recipe import Recipe
 
@@ -108,3 +108,38 @@ class McQuicSmall(McQuicMethod):
     free: int = 300
     colour: bool = False
     erase: float = 0.0
+
+
+@METHODS.register("mcquic_small_vr")
+@dataclass(frozen=True)
+class McQuicSmallVR(McQuicSmall):
+    """Ours: grids twice as fine as those of ``mcquic_small``, and one set of weights for every number of codebooks."""
+
+    trains_on: ClassVar[tuple[str, ...]] = ("photos",)
+    curve: ClassVar[str | None] = "books"
+    variable_rate: ClassVar[bool] = True
+    points: ClassVar[tuple[int, ...]] = (5, 6, 7, 8, 9, 10, 11, 12)
+    m: int = 4  # codebooks of each level
+    k: tuple[int, ...] = (256, 512, 512)
+    books: int = 12  # in use, of all levels together, the coarser levels' first
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.container != "tessera":
+            raise TesseraError(f"container={self.container} has no files of some of the codebooks: use tessera.")
+
+    @property
+    def trained_range(self) -> tuple[int, int]:
+        """More than the coarsest level's codebooks, up to all."""
+        return self.m + 1, self.m * len(self.k)
+
+    def model(self) -> McQuic:
+        """A fresh network."""
+        from vq.mcquic.variable import VariableMcQuic
+
+        return VariableMcQuic(self.channel, self.m, self.k, self.recipe(), self.books, self.context)
+
+    def codec(self, model: McQuic) -> McQuicCodec:
+        """A codec of the model in eval mode."""
+        self.check_point()
+        return super().codec(model)

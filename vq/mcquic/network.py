@@ -70,11 +70,17 @@ class McQuic(nn.Module):
     """The network; ``forward`` is a training step, ``encode`` and ``decode`` are what a codec needs.
 
     ``channels`` is a multiple of ``m``, the number of codebooks of each level; ``k`` are their sizes, finest level
-    first.
+    first. Features in front of the levels have 1 / 2**``shift`` of the sides: 3 as published.
     """
 
     def __init__(
-        self, channels: int, m: int, k: Sequence[int], recipe: Recipe | None = None, context: bool = False
+        self,
+        channels: int,
+        m: int,
+        k: Sequence[int],
+        recipe: Recipe | None = None,
+        context: bool = False,
+        shift: int = 3,
     ) -> None:
         super().__init__()
         if not (m >= 1 and channels >= 1 and channels % m == 0):
@@ -82,8 +88,8 @@ class McQuic(nn.Module):
         if not k or min(k) < 2 or max(k) > 2**16:
             raise TesseraError(f"k={tuple(k)} must list the codebook sizes of the levels, 2 to 65536 each.")
         self.channels, self.m, self.k, self.recipe = channels, m, tuple(k), recipe or Recipe()
-        self.stride = 2 ** (3 + len(k))
-        self._encoder, self._decoder = encoder(channels), decoder(channels)
+        self.shift, self.stride = shift, 2 ** (shift + len(k))
+        self._encoder, self._decoder = encoder(channels, shift - 1), decoder(channels, shift - 1)
         self._quantizer = Cascade(channels, m, k)
         for level in self._quantizer._encoders:
             level._quantizer.mode, level._quantizer.permute = self.recipe.mode, self.recipe.permute
@@ -99,8 +105,12 @@ class McQuic(nn.Module):
         return self._decoder(self._quantizer.restore(self._quantizer.lookup(codes)))
 
     def grids(self, height: int, width: int) -> list[tuple[int, int, int]]:
-        """(m, h, w) of every level for an image whose sides are multiples of ``stride``."""
-        return [(self.m, height >> shift, width >> shift) for shift in range(4, 4 + len(self.k))]
+        """(codebooks in use, h, w) of every level for an image whose sides are multiples of ``stride``."""
+        shifts = range(self.shift + 1, self.shift + 1 + len(self.k))
+        return [
+            (level._quantizer.kept, height >> shift, width >> shift)
+            for level, shift in zip(self._quantizer._encoders, shifts, strict=True)
+        ]
 
     def begin_step(self, step: int, steps: int) -> None:
         """Tell the model where training is: step ``step`` of ``steps`` comes next."""
@@ -144,10 +154,13 @@ class McQuic(nn.Module):
             return F.mse_loss(out, x)
         return 1 - ms_ssim(x + 1, out + 1, data_range=2.0).mean()
 
-    def _quantise(self, x: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
-        """Codewords and codes of every level, with gradients; without quantisation in the free steps."""
+    def _quantise(self, x: Tensor, masks: Sequence[Tensor] | None = None) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        """Codewords and codes of every level, with gradients; without quantisation in the free steps.
+
+        ``masks`` (B, m) per level say whose codewords are in use; the others are zero.
+        """
         vectors, codes, loss = [], [], x.new_zeros((), dtype=torch.float32)
-        for level in self._quantizer._encoders:
+        for i, level in enumerate(self._quantizer._encoders):
             z = level._latentStageEncoder(x)
             head = level._quantizationHead(z)
             if self._step < self.recipe.free:
@@ -158,18 +171,20 @@ class McQuic(nn.Module):
                 found, code, auxiliary = level._quantizer(head)
                 codes.append(code)
                 loss = loss + auxiliary / len(self.k)
+            if masks is not None:
+                found = found * masks[i].repeat_interleave(self.channels // self.m, 1)[:, :, None, None]
             vectors.append(found)
             if level._latentHead is not None:
                 x = level._latentHead(z) - found
         return vectors, codes, loss
 
     @torch.no_grad()
-    def information(self, codes: Sequence[Tensor]) -> Tensor:
-        """Bits of codes (B, m, h, w) under the shares of the codes."""
+    def information(self, codes: Sequence[Tensor], masks: Sequence[Tensor] | None = None) -> Tensor:
+        """Bits of codes (B, m, h, w) under the shares of the codes, where ``masks`` (B, m) per level say so."""
         total = self._quantizer._entropyCoder._freqEMA[0].new_zeros(())
-        for shares, found in zip(self._quantizer._entropyCoder.shares(), codes, strict=False):
-            for group, row in zip(found.unbind(1), shares.clamp(min=1e-9), strict=True):
-                total = total - torch.log2(row)[group].sum()
+        for i, (shares, found) in enumerate(zip(self._quantizer._entropyCoder.shares(), codes, strict=False)):
+            for j, (group, row) in enumerate(zip(found.unbind(1), shares.clamp(min=1e-9), strict=True)):
+                total = total - torch.log2(row)[group if masks is None else group[masks[i][:, j]]].sum()
         return total
 
     def tensor(self, image: Image) -> Tensor:
@@ -187,13 +202,12 @@ class McQuic(nn.Module):
         found = [[c.cpu() for c in self.encode(self.tensor(image))] for image in taken]
         per_level = zip(self._quantizer._entropyCoder._freqEMA, self.k, zip(*found, strict=True), strict=True)
         for stored, k, codes in per_level:
-            total = sum((count(c, k) for c in codes), start=torch.zeros(stored.shape)).double() + 0.5
-            stored.copy_(torch.clamp(torch.round(total * (UPWARD / total.max())), min=1))
+            stored.copy_(stored_counts(sum((count(c, k) for c in codes), start=torch.zeros(stored.shape))))
         if self.context is not None:
             device = self._encoder[0].weight.device
-            self.context.fit([[c.to(device) for c in codes] for codes in found], self.books())
+            self.context.fit([[c.to(device) for c in codes] for codes in found], self.codebooks())
 
-    def books(self) -> list[Tensor]:
+    def codebooks(self) -> list[Tensor]:
         """The codebooks (m, K, d) per level."""
         return [level._quantizer._codebook.detach() for level in self._quantizer._encoders]
 
@@ -215,6 +229,12 @@ class McQuic(nn.Module):
             values[f"perplexity{level}"] = float(2 ** entropy.mean())
             values[f"live{level}"] = float((total > 0).mean())
         return values
+
+
+def stored_counts(counts: Tensor) -> Tensor:
+    """Counts (m, K) as weights keep them: whole numbers from 1 to ``UPWARD``, none of them 0."""
+    total = counts.double() + 0.5
+    return torch.clamp(torch.round(total * (UPWARD / total.max())), min=1)
 
 
 def bits_per_pixel(m: int, k: Sequence[int]) -> float:

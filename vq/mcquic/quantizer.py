@@ -91,7 +91,8 @@ class Quantizer(nn.Module):
     """A codebook (m, K, d) for m groups of d channels, and how it is trained.
 
     ``mode`` gumbel samples as published (logits -distance / sqrt(K), a learned temperature); nearest takes the
-    nearest codeword, straight-through, with the squared distances of both sides as losses.
+    nearest codeword, straight-through, with the squared distances of both sides as losses. Coding uses the first
+    ``kept`` groups; the codewords of the others are zero.
     """
 
     def __init__(self, channels: int, m: int, k: int) -> None:
@@ -101,17 +102,18 @@ class Quantizer(nn.Module):
         self._temperature = nn.Parameter(torch.ones(m, 1, 1, 1))
         self._bound = LowerBound(1e-6)
         self.mode, self.permute, self.commitment = "gumbel", 0.0, 0.25
+        self.kept = m
 
     def codes(self, x: Tensor) -> Tensor:
-        """The nearest codewords of (B, C, h, w): int64 (B, m, h, w); NaN is near to none."""
+        """The nearest codewords of (B, C, h, w): int64 (B, kept, h, w); NaN is near to none."""
         b, _, h, w = checked_latents(x).shape
-        found = [nearest(rows, book) for rows, book in zip(_rows(x, len(self._codebook)), self._codebook, strict=True)]
-        return torch.stack([f.view(b, h, w) for f in found], dim=1)
+        pairs = zip(_rows(x, len(self._codebook))[: self.kept], self._codebook[: self.kept], strict=True)
+        found = [nearest(rows, book).view(b, h, w) for rows, book in pairs]
+        return torch.stack(found, dim=1) if found else torch.zeros((b, 0, h, w), dtype=torch.int64, device=x.device)
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """The codewords of codes (B, m, h, w): (B, C, h, w)."""
-        parts = [book[index] for book, index in zip(self._codebook, codes.unbind(1), strict=True)]
-        return torch.cat(parts, dim=-1).permute(0, 3, 1, 2)
+        """The codewords of codes (B, m or fewer, h, w): (B, C, h, w)."""
+        return codewords(codes, self._codebook).permute(0, 3, 1, 2)
 
     @torch.no_grad()
     def start(self, x: Tensor) -> None:
@@ -143,6 +145,16 @@ class Quantizer(nn.Module):
         chosen = book[codes]
         loss = (chosen - rows.detach()).square().mean() + self.commitment * (rows - chosen.detach()).square().mean()
         return rows + (chosen - rows).detach(), codes, loss + 0 * self._temperature.sum()
+
+
+def codewords(codes: Tensor, books: Tensor) -> Tensor:
+    """The codewords (B, h, w, m d) of codes (B, n, h, w) of the first n books (m, K, d); those of the others are 0."""
+    missing = len(books) - codes.shape[1]
+    parts = [book[index] for book, index in zip(books, codes.unbind(1), strict=False)]
+    if missing:
+        b, _, h, w = codes.shape
+        parts.append(books.new_zeros(b, h, w, missing * books.shape[2]))
+    return torch.cat(parts, dim=-1)
 
 
 def _rows(x: Tensor, m: int) -> Sequence[Tensor]:
