@@ -79,10 +79,15 @@ class Crops:
 class Upright(Crops):
     """Random crops as they are, neither flipped nor turned, of images that are drawn equally often."""
 
+    @cached_property
+    def usable(self) -> dict[int, NDArray[np.int64]]:
+        """The images that are large enough, for each side of crops."""
+        return {side: np.flatnonzero(np.diff(sums, prepend=0)) for side, sums in self.areas.items()}
+
     def sample(self, step: int, k: int) -> Image:
         """The uint8 crop (size, size, C) of sample k of a step."""
         draw, size = self.draw(step, k)
-        usable = np.flatnonzero(np.diff(self.areas[size], prepend=0))
+        usable = self.usable[size]
         image = self.images[int(usable[draw.integers(len(usable))])]
         y, x = (int(draw.integers(0, side - size + 1)) for side in image.shape[:2])
         return image[y : y + size, x : x + size]

@@ -67,8 +67,9 @@ def train_config() -> None:
     processes = 1  # that share each batch, on a CPU, each on cores of its own (on GPUs: torchrun)
     folder = None  # default: runs/<method>-<point>-seed<seed>
     init = None  # weights to start from, or the folder of a run that has not ended
-    straight_through = False  # QRes-VAE: decode rounded latents in training, instead of noisy ones
+    straight_through = False  # QRes-VAE, lattices: decode rounded latents in training, instead of noisy ones
     hard_tail = 0.0  # QRes-VAE: share of the steps, at the end, with rounded latents and a frozen encoder
+    rate_warmup = 0.0  # lattices trained for rate: share of the steps in which the weight of the rate grows to its own
     lambda_draw = "log"  # QRes-VAE of all rates: lambda uniform in its logarithm, or cubic: in its cube root
     half = False  # store float16
     log_every = 100
@@ -96,7 +97,7 @@ class CountsCodes(Protocol):
 
 
 RECORDED = ("crop", "first_crop", "turns", "scales", "init", "straight_through", "hard_tail",
-            "lambda_draw")  # of the recipe, besides the loop's  # fmt: skip
+            "rate_warmup", "lambda_draw")  # of the recipe, besides the loop's  # fmt: skip
 WATCHED = 256  # training images whose codes are counted for the log
 
 
@@ -150,6 +151,7 @@ def train(config: Mapping[str, Any], run: Any) -> int:
 OPTIONS: dict[str, tuple[Any, Callable[[Any], bool], str]] = {
     "straight_through": (False, lambda value: True, ""),
     "hard_tail": (0.0, lambda value: 0 <= value < 1, "at least 0 and less than 1"),
+    "rate_warmup": (0.0, lambda value: 0 <= value < 1, "at least 0 and less than 1"),
     "lambda_draw": ("log", lambda value: value in ("log", "cubic"), "log or cubic"),
 }
 
@@ -160,7 +162,7 @@ def _set_options(model: Any, config: Mapping[str, Any], method: str) -> None:
         if not allowed(value):
             raise TesseraError(f"{name}={value} must be {wanted}.")
         if value != default and not hasattr(model, name):
-            raise TesseraError(f"{name}={value} is an option of the QRes-VAE methods, not of {method}.")
+            raise TesseraError(f"{name}={value} is no option of {method}: leave it out.")
         if hasattr(model, name):
             setattr(model, name, value)
 

@@ -21,6 +21,7 @@ from core.train import Step
 from lattice.points_coder import Coder
 from lattice.published import DIM, Backbone
 from lattice.quantizers import RowQuantizer
+from lattice.trained import BlockLattice
 
 BATCH_PIXELS = 2**15  # of images that are encoded together where there are many
 CALIBRATION = 2**20  # vectors of training images, evenly spread, whose symbols are counted
@@ -68,6 +69,8 @@ class LatticeVAE(nn.Module):
     """Encoder, quantiser, decoder, and the counts its entropy coder is made of.
 
     The loss is ``weight`` times the mean squared error plus the quantiser's own plus ``rate`` times bits per pixel.
+    Where the rate is trained, it is for free at the start and has its weight after the share ``rate_warmup`` of the
+    steps; with ``straight_through`` a fixed lattice trains its decoder on points (``lattice.trained``).
     """
 
     def __init__(
@@ -78,6 +81,11 @@ class LatticeVAE(nn.Module):
             raise TesseraError(f"the latent has {DIM} dimensions, not {quantizer.dim}.")
         self.channels, self.shift = backbone.channels, backbone.shift
         self.stride, self.weight, self.rate = 2 ** len(backbone.hidden), weight, rate
+        self._warm = 1.0
+        if rate:
+            self.rate_warmup = 0.0
+        if type(quantizer) is BlockLattice:  # a learned basis gets its gradient from the dither
+            self.straight_through = False
         self._encoder, self._quantizer = encoder(backbone, ends), quantizer
         self._decoder = decoder(backbone, ends)
         self.coder = Coder(quantizer.blocks, quantizer.chain, quantizer.window)
@@ -87,16 +95,23 @@ class LatticeVAE(nn.Module):
         """The quantiser, under a public name."""
         return self._quantizer
 
+    def begin_step(self, step: int, steps: int) -> None:
+        """Told by the training loop: what the rate weighs in this step."""
+        warmup = getattr(self, "rate_warmup", 0.0) * steps
+        self._warm = min(1.0, step / warmup) if warmup else 1.0
+
     def forward(self, x: Tensor) -> Step:
         """One training step's loss on images (B, channels, H, W) in [0, 1]; bits are per pixel."""
         height, width = x.shape[2:]
         padded = F.pad(x, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
         latent = self._encoder(padded - self.shift).permute(0, 2, 3, 1)  # (B, h, w, 64)
+        if isinstance(self._quantizer, BlockLattice):
+            self._quantizer.straight_through = getattr(self, "straight_through", False)
         out = self._quantizer(latent.reshape(-1, DIM))
         decoded = self._decoder(out.vectors.view(latent.shape).permute(0, 3, 1, 2)) + self.shift
         distortion = F.mse_loss(decoded[:, :, :height, :width], x)
         bits = out.bits / (len(x) * height * width)
-        loss = self.weight * distortion + out.loss + (self.rate * bits if self.rate else 0.0)
+        loss = self.weight * distortion + out.loss + (self._warm * self.rate * bits if self.rate else 0.0)
         return Step(loss, bits, distortion)
 
     @torch.inference_mode()

@@ -5,6 +5,10 @@
 Training adds dither, uniform over the cell, in place of rounding (Zamir and Feder, 1992; Balle et al., 2017), and
 pays -log2 of the mass that a learned density per coordinate gives to a cube of the cell's volume. At high rate that is
 the rate of any lattice of this volume; at low rate it is a stand-in, and the coder's tables are counted afterwards.
+
+At low rate dither also lets through what rounding does not: latents well inside of one cell, which all become its
+centre, so that the decoder shows the mean picture. The more dimensions a cell has, the sooner that happens. With
+``straight_through`` the decoder learns from the nearest points, and latents have to leave the cell to be heard.
 """
 
 from __future__ import annotations
@@ -46,6 +50,10 @@ class Density(nn.Module):
 class BlockLattice(RowQuantizer):
     """A lattice by name in every block of ``width`` dimensions, a multiple of its own, after a linear map."""
 
+    straight_through = (
+        False  # the decoder sees points in training, not dithered latents; the rate is that of the latter
+    )
+
     def __init__(self, dim: int, width: int, lattice: str) -> None:
         self.lattice = LATTICES[lattice]
         rank = self.lattice.dim
@@ -68,6 +76,10 @@ class BlockLattice(RowQuantizer):
         latent = self.down(rows).view(-1, self.blocks, self.rank)
         noisy = latent + self.dither(latent)
         bits = self.density.bits(noisy.flatten(1)).sum()
+        if self.straight_through:
+            with torch.no_grad():
+                points = self.vectors(self.nearest(latent.float().clamp(-LARGEST / 64, LARGEST / 64)))
+            noisy = latent + (points - latent).detach()
         return Quantized(self.up(noisy.flatten(1)), bits.new_zeros(()), bits)
 
     def dither(self, latent: Tensor) -> Tensor:

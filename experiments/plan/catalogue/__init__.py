@@ -6,6 +6,7 @@ Nothing but the standard library is imported, so that Snakemake can read the pla
 from experiments.plan.catalogue.classical import classical, prepare
 from experiments.plan.catalogue.damage import fuzz
 from experiments.plan.catalogue.lattice import lattice
+from experiments.plan.catalogue.longer import longer
 from experiments.plan.catalogue.mcquic import mcquic
 from experiments.plan.catalogue.qres import qres
 from experiments.plan.catalogue.rec import rec
@@ -15,6 +16,6 @@ from experiments.plan.task import Task
 __all__ = ["JOBS", "REPORT", "SYSTEMS", "TASKS"]
 
 SYSTEMS = ("classical", "qres", "mcquic", "vecvq", "vqvae", "llvq", "rec")
-JOBS = ("quick", "paper", *SYSTEMS)
+JOBS = ("quick", "paper", *SYSTEMS, "longer")
 REPORT = Task("report", "report", "report", "python benchmarks/report.py", JOBS)
-TASKS = (*prepare(), *classical(), *qres(), *mcquic(), *vq(), *lattice(), *rec(), *fuzz(), REPORT)
+TASKS = (*prepare(), *classical(), *qres(), *mcquic(), *vq(), *lattice(), *rec(), *fuzz(), *longer(), REPORT)
