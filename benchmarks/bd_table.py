@@ -32,6 +32,7 @@ from benchmarks.store.names import label_name, set_name, stem_of
 from benchmarks.tables import files, results
 from core import commandline
 from core.codec import TesseraError
+from core.places import default_results
 
 DEFAULTS = {
     "anchor": "vtm18",
@@ -40,7 +41,7 @@ DEFAULTS = {
     "method": "pchip",  # pchip, akima or cubic
     "curves": "",  # labels; default: all
     "limit": "",  # the limit= of the measurements; default: those without one
-    "results": "results",
+    "results": default_results(),
     "bootstrap": "1000",
 }
 

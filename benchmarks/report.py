@@ -30,21 +30,22 @@ from benchmarks.page import page
 from benchmarks.store import CellResult, Store, listing
 from benchmarks.tables import files
 from benchmarks.tables import results as tables
-from core import commandline
+from core import commandline, places
 from core.codec import TesseraError
 
 CROWDED = 16  # measured curves beyond which a figure on paper is drawn in parts
 LATTICES = ("lattice_", "llvq_")
-DEFAULTS = {"results": "results", "published": ",".join(PUBLISHED), "processes": "", "figures": "True"}
+DEFAULTS = {"results": places.default_results(), "published": ",".join(PUBLISHED), "processes": "", "figures": "True"}
 
 
 def build_report(
-    results: Path | str = Path("results"),
+    results: Path | str,
     published: Sequence[str] = PUBLISHED,
     processes: int = 1,
     draw: bool = True,
 ) -> list[Path]:
-    """Make figures, tables, curves and the page from a results folder; returns the files written, the page last.
+    """Make figures, tables, curves and the page from results; returns the files written into their folder, the page
+    last.
 
     ``published`` are labels of published curves drawn on paper; labels that a data set does not have are passed over.
     ``processes`` draw the figures that are not there; without ``draw`` those on paper stay as they are, and nothing is
@@ -159,7 +160,7 @@ def _beside(group: Group, curves: Sequence[Curve], metric: str) -> list[figures.
 
 def report(options: dict[str, str]) -> None:
     """Build the report of a results folder and say where it is."""
-    if not Path(options["results"]).is_dir():
+    if not any(root.is_dir() for root in places.roots(options["results"])):
         raise TesseraError(f"there is no results folder {options['results']}: measure something first.")
     chosen = options["processes"] or str(processors())
     if not chosen.isdigit() or int(chosen) < 1:

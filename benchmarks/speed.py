@@ -30,6 +30,7 @@ from benchmarks.store import records
 from benchmarks.tables.files import to_markdown
 from core import checkpoint, devices
 from core.codec import Image
+from core.places import default_results
 from core.registry import discover
 from experiments.studies import quantizer_speed, search_speed, train_speed
 from experiments.wiring import changed, configured, default_params, experiment, guarded, run_named, sequence
@@ -50,7 +51,7 @@ def speed_config() -> None:
     threads = 1
     device = "cpu"  # or cuda
     batches = "1"  # e.g. 1,16: images at once, where the codec can
-    results = "results"
+    results = default_results()
     data_root = None
 
 

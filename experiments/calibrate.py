@@ -8,6 +8,7 @@ from typing import Any
 
 from core import checkpoint
 from core.codec import TesseraError
+from core.places import default_results
 from experiments.train import CountsCodes, training_data
 from experiments.wiring import configured, default_params
 
@@ -21,7 +22,7 @@ def calibrate_config() -> None:
     folder = None  # where weights.safetensors and meta.json go; default: runs/<method>-calibrated
     crop = 1
     scales = (1.0,)
-    results = "results"
+    results = default_results()
     data_root = None
 
 

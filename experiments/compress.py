@@ -26,6 +26,7 @@ from core import atomic, bitstream, checkpoint, devices
 from core.bitstream import BitstreamError
 from core.codec import Codec, Image, Method, TesseraError
 from core.images import open_image, save_image
+from core.places import default_results
 from experiments.wiring import configured, default_params, sequence
 
 STREAM = ".tsr"
@@ -44,7 +45,7 @@ def compress_config() -> None:
     overwrite = False  # replace outputs that are there and differ; else they are left as they are, and reported
     psnr = False  # decode and compare
     search = 0  # smaller files from the same weights, for more time: N steps or candidates (docs/methods/search.md)
-    results = "results"
+    results = default_results()
 
 
 def decompress_config() -> None:
@@ -57,7 +58,7 @@ def decompress_config() -> None:
     output = None  # a .png or .webp for one stream, else a folder; default: NAME.decoded.png beside each stream
     overwrite = False
     reference = None  # the original picture, or a folder of originals of the same names, to give the PSNR
-    results = "results"
+    results = default_results()
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from benchmarks.store import Cell, CellResult, Store
 from core import checkpoint, devices
 from core.checkpoint import Weights
 from core.codec import Codec, Method, TesseraError
+from core.places import default_results
 from core.registry import Unusable, discover, make_method, reason, unknown
 from experiments.wiring import changed, default_params, sequence
 
@@ -53,7 +54,7 @@ def evaluation_config() -> None:
     seed = 0  # of the weights that were trained here
     search = 0  # steps or candidates of a search at the encoder (docs/methods/search.md); its curve is another one
     params = default_params(method)
-    results = "results"
+    results = default_results()
     data_root = None  # where data sets are; default: TESSERA_DATA, ./data
     keep_images = dataset == "sample"  # keep decoded pictures for the report (about 0.6 MB an image and point)
 

@@ -17,6 +17,7 @@ from benchmarks.tables import results as tables
 from core import checkpoint
 from core.codec import Method, Point, TesseraError
 from core.options import POSITIVE
+from core.places import default_results
 from core.registry import discover, make_method
 from experiments.evaluate import Outcome, evaluate, plan_jobs
 from experiments.wiring import changed, default_params
@@ -41,7 +42,7 @@ def match_config() -> None:
     seed = 0  # of the weights that were trained here
     search = 0  # steps or candidates of a search at the encoder, at each setting (docs/methods/search.md)
     params = default_params(method)
-    results = "results"
+    results = default_results()
     data_root = None  # where data sets are; default: TESSERA_DATA, ./data
 
 

@@ -27,6 +27,7 @@ from core import atomic, checkpoint, devices, launch, memory, parallel
 from core.codec import Image, Method, TesseraError
 from core.finite import check_weights
 from core.images import as_rgb
+from core.places import default_results
 from core.registry import discover, make_method
 from core.train import Crops, TrainConfig, fit, shares
 from experiments.evaluate import say_refused
@@ -69,7 +70,7 @@ def train_config() -> None:
     half = False  # store float16
     log_every = 100
     save_every = 500
-    results = "results"
+    results = default_results()
     data_root = None
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from core import checkpoint, commandline
 from core.codec import Method, TesseraError
 from core.options import check, literal
+from core.places import default_results
 from core.registry import METHODS, discover, make_method, reason, unknown
 
 if TYPE_CHECKING:
@@ -236,7 +237,7 @@ def _observe(ex: Experiment, words: Sequence[str]) -> None:
     """Keep provenance under <results>/sacred, in the one process that writes."""
     from sacred.observers import FileStorageObserver
 
-    results = next((w.removeprefix("results=") for w in words if w.startswith("results=")), "results")
+    results = next((w.removeprefix("results=") for w in words if w.startswith("results=")), default_results())
     together = next((w.removeprefix("processes=") for w in words if w.startswith("processes=")), "1") != "1"
     if os.environ.get("RANK", "1" if together else "0") != "0" or "-u" in words:
         return

@@ -20,6 +20,7 @@ from benchmarks.figures import gallery
 from benchmarks.figures.figure import Axis, Figure, Series
 from benchmarks.store.names import slug
 from benchmarks.store.records import AGAIN, read_json
+from core import places
 from core.images import open_image
 
 log = logging.getLogger("tessera.report")
@@ -28,7 +29,7 @@ log = logging.getLogger("tessera.report")
 def picture_figures(root: Path) -> list[Path]:
     """Draw every record of ``root``/qres_pictures into ``root``/figures as PDF and PNG; returns the paths."""
     paths = []
-    for path in sorted((root / "qres_pictures").glob("*.json")):
+    for path in places.listed(root, "qres_pictures/*.json"):
         record = read_json(path, ("kind", "method", "title", "rows"))
         if record is None:
             continue
@@ -55,12 +56,12 @@ def codebook_size_figures(root: Path) -> list[Figure]:
 
     The bars are log2 of the number of distinct vectors; the number itself stands in the bar's name.
     """
-    records = [record for path in sorted((root / "llvq").glob("*.json")) if (record := _size(path)) is not None]
+    records = [record for path in places.listed(root, "llvq/*.json") if (record := _size(path)) is not None]
     entries = json.loads((PUBLISHED / "llvq.json").read_text(encoding="utf-8"))["codebook"]
     found = []
     for dataset in dict.fromkeys(record["dataset"] for record in records):
         bars = list(_bars([r for r in records if r["dataset"] == dataset], entries))
-        places = {source: [i for i, bar in enumerate(bars) if bar[2] == source] for source in ("measured", "published")}
+        rows = {source: [i for i, bar in enumerate(bars) if bar[2] == source] for source in ("measured", "published")}
         series = tuple(
             Series(
                 label=source,
@@ -70,7 +71,7 @@ def codebook_size_figures(root: Path) -> list[Figure]:
                 style=style,
                 names=tuple(bars[i][0] for i in mine),
             )
-            for style, (source, mine) in enumerate(places.items())
+            for style, (source, mine) in enumerate(rows.items())
             if mine
         )
         counted = dict.fromkeys(str(r["counted"]) for r in records if r["dataset"] == dataset)

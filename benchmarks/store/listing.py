@@ -36,6 +36,11 @@ def replace(listing: Path, paths: Iterable[Path], root: Path) -> list[Path]:
     return gone
 
 
+def names(root: Path, listing: str = "report_files.json") -> list[str]:
+    """What the listing of a results folder has, relative to it; nothing where there is no listing."""
+    return list(_read(root / listing))
+
+
 def _read(listing: Path) -> dict[str, str]:
     try:
         known = json.loads(listing.read_text(encoding="utf-8"))

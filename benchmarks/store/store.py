@@ -2,6 +2,7 @@
 
     python -m benchmarks.store list [--results DIR]
     python -m benchmarks.store sync [--results DIR] [--url postgresql://...]
+    python -m benchmarks.store publish [--results DIR] ['cells/*' ...]       # into the shipped results
 
 The cell files are the truth; the database that ``sync`` fills is an index that can be deleted at any time.
 A cell's folder is written under a temporary name and renamed last: presence means done.
@@ -26,7 +27,7 @@ import pandas as pd
 
 from benchmarks.store.cell import Cell, StoreError, variant_label
 from benchmarks.store.names import file_name
-from core import atomic
+from core import atomic, places
 from core.codec import TesseraError
 from core.options import check_text
 
@@ -87,20 +88,23 @@ def read_csv(path: Path) -> pd.DataFrame:
 
 
 class Store:
-    """The results folder: ``cells/<key>``, ``failures/<key>.json`` and pictures in ``images/``."""
+    """The results folder: ``cells/<key>``, ``failures/<key>.json`` and pictures in ``images/``.
 
-    def __init__(self, root: str | Path = "results") -> None:
-        self.root = Path(root)
+    Beside the user's own folder, the default, the shipped results are read (``core.places``): what both have is the
+    user's. Only ``root`` is written.
+    """
+
+    def __init__(self, root: str | Path | None = None) -> None:
+        self.root = Path(places.default_results() if root is None else root)
+        self.roots = places.roots(self.root)
 
     def path(self, cell: Cell | str) -> Path:
-        """Where a cell lives, for the writer, the reader and the skipper alike.
+        """Where a cell lives, for the writer, the reader and the skipper alike: where it is stored, or in ``root``.
 
         A cell that was stored before keys had the pictures stays in its folder, if its record says that they are these.
         """
-        if isinstance(cell, str):
-            return self.root / "cells" / cell
-        own, older = (self.root / "cells" / key for key in (cell.key, cell.question))
-        return older if own != older and not own.is_dir() and _recorded(older) == cell.pictures else own
+        folders = [_folder(root / "cells", cell) for root in self.roots]
+        return next((folder for folder in folders if (folder / "cell.json").is_file()), folders[0])
 
     def others(self, cells: Iterable[Cell]) -> list[CellResult]:
         """What is stored for the same questions as these cells, of other pictures."""
@@ -109,12 +113,18 @@ class Store:
 
     def picture(self, cell: Cell | str, image: str) -> Path:
         """Where the decoded picture of an image lives (lossless WebP, only where pictures were kept)."""
-        return self.root / "images" / self.path(cell).name / f"{file_name(image)}.webp"
+        path = self.root / "images" / self.path(cell).name / f"{file_name(image)}.webp"
+        return places.find(path, self.root)
 
     def original(self, dataset: str, image: str, pictures: str = "") -> Path:
         """Where the original beside a decoded picture lives; without ``pictures``, where older versions put it."""
         name = file_name(dataset) + (f"-{pictures[:8]}" if pictures else "")
-        return self.root / "images" / "original" / name / f"{file_name(image)}.webp"
+        return places.find(self.root / "images" / "original" / name / f"{file_name(image)}.webp", self.root)
+
+    def own(self, path: Path) -> Path:
+        """Where a file of these results, be it a shipped one, is written."""
+        shipped = next((root for root in self.roots[1:] if path.is_relative_to(root)), None)
+        return path if shipped is None or path.is_relative_to(self.root) else self.root / path.relative_to(shipped)
 
     def has(self, cell: Cell | str) -> bool:
         """Whether the cell is done."""
@@ -153,27 +163,16 @@ class Store:
 
     def read(self, cell: Cell | str) -> CellResult:
         """The finished cell; StoreError when it is missing, damaged or not ours."""
-        folder = self.path(cell)
-        try:
-            data = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
-            means = {name: math.nan if v is None else float(v) for name, v in data["means"].items()}
-            found = Cell.from_dict(data["cell"])
-            result = CellResult(found.key, found, means, data["images"], data["about"], data["provenance"], folder)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, StoreError) as error:
-            raise StoreError(f"{folder} is no readable cell ({type(error).__name__}: {error}): remove it.") from error
-        if found.key != folder.name or data.get("key") != folder.name or not (folder / "images.csv").is_file():
-            raise StoreError(f"{folder} does not hold the cell of its name: remove it.")
-        return result
+        return _read(self.path(cell))
 
     def scan(self) -> tuple[list[CellResult], list[str]]:
         """All readable cells sorted by key, and a sentence for every folder that is none."""
         found, problems = [], []
-        root = self.root / "cells"
-        for folder in sorted(root.iterdir()) if root.is_dir() else []:
+        for folder in places.listed(self.root, "cells/*"):
             if folder.name.startswith("."):
                 continue
             try:
-                found.append(self.read(folder.name))
+                found.append(_read(folder))
             except StoreError as error:
                 problems.append(str(error))
         return found, problems
@@ -218,6 +217,27 @@ class Store:
 def now() -> str:
     """The time in UTC, ISO 8601, to the second."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _folder(cells: Path, cell: Cell | str) -> Path:
+    """The folder of a cell below ``cells``, by its key or, if its record has these pictures, by its older one."""
+    if isinstance(cell, str):
+        return cells / cell
+    own, older = cells / cell.key, cells / cell.question
+    return older if own != older and not own.is_dir() and _recorded(older) == cell.pictures else own
+
+
+def _read(folder: Path) -> CellResult:
+    try:
+        data = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
+        means = {name: math.nan if v is None else float(v) for name, v in data["means"].items()}
+        found = Cell.from_dict(data["cell"])
+        result = CellResult(found.key, found, means, data["images"], data["about"], data["provenance"], folder)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, StoreError) as error:
+        raise StoreError(f"{folder} is no readable cell ({type(error).__name__}: {error}): remove it.") from error
+    if found.key != folder.name or data.get("key") != folder.name or not (folder / "images.csv").is_file():
+        raise StoreError(f"{folder} does not hold the cell of its name: remove it.")
+    return result
 
 
 def _recorded(folder: Path) -> str:
@@ -271,16 +291,31 @@ def _listing(store: Store) -> Iterator[str]:
         yield f"{result.key}  {result.label}  point {cell.point}  {where}  {result.count} images  {rate}"
 
 
+def _published(results: str, patterns: Sequence[str]) -> int:
+    from benchmarks.store.publish import publish
+
+    gone, left = publish(results, patterns or ("*",))
+    print(*gone, f"{len(gone)} published; now: python benchmarks/report.py with results={places.SHIPPED}", sep="\n")
+    print(*left, sep="\n", end="\n" if left else "", file=sys.stderr)
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code (2 for a failure the user can act on)."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.store", description="List or index the results.")
-    parser.add_argument("command", choices=("list", "sync"))
-    parser.add_argument("--results", default="results", help="the results folder (default: results)")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.store", description="List, index or publish results.")
+    parser.add_argument("command", choices=("list", "sync", "publish"))
+    parser.add_argument("patterns", nargs="*", help="publish: only names below the folder that match (default: all)")
+    usual = places.default_results()
+    parser.add_argument("--results", default=usual, help=f"the results folder (default: {usual}, beside the shipped)")
     parser.add_argument("--url", help="SQLAlchemy URL of the database (default: store.sqlite in the results folder)")
     options = parser.parse_args(arguments)
     store = Store(options.results)
     try:
         check_text("results", options.results, "results")
+        if options.patterns and options.command != "publish":
+            raise StoreError(f"{options.command} takes no patterns: leave {' '.join(options.patterns)} out.")
+        if options.command == "publish":
+            return _published(options.results, options.patterns)
         if options.command == "sync":
             print(f"{store.sync(options.url)} cells new or changed")
         else:

@@ -26,6 +26,7 @@ from core import atomic
 from core.bitstream import BitstreamError
 from core.codec import Image, Method, TesseraError
 from core.images import open_image, save_image
+from core.places import default_results
 from core.registry import METHODS
 from experiments.compress import STREAM, open_codec, read
 from experiments.wiring import default_params, sequence
@@ -48,7 +49,7 @@ def sample_config() -> None:
     temperature = 0.7  # 0: the most likely picture, 1: the prior itself
     seed = 0
     output = "sample.png"
-    results = "results"
+    results = default_results()
 
 
 def progressive_config() -> None:
@@ -60,7 +61,7 @@ def progressive_config() -> None:
     input = None  # a picture, or a .tsr file of the same method, parameters and weights
     prefixes = True  # find the bytes of the file that each level needs
     output = "progressive.png"  # the numbers go beside it, as .csv
-    results = "results"
+    results = default_results()
 
 
 def preview_config() -> None:
@@ -72,7 +73,7 @@ def preview_config() -> None:
     input = None  # a .tsr file, whole or cut anywhere
     levels = None  # of a whole file: use only the first latent blocks
     output = "preview.png"
-    results = "results"
+    results = default_results()
 
 
 def bits_config() -> None:
@@ -83,7 +84,7 @@ def bits_config() -> None:
     device = "cpu"
     input = None  # a picture
     output = "bits.png"  # the numbers go beside it, as .csv
-    results = "results"
+    results = default_results()
 
 
 def interpolate_config() -> None:
@@ -95,7 +96,7 @@ def interpolate_config() -> None:
     input = None  # two pictures of one size, a.png,b.png
     steps = 8
     output = "interpolate.png"
-    results = "results"
+    results = default_results()
 
 
 def inpaint_config() -> None:
@@ -111,7 +112,7 @@ def inpaint_config() -> None:
     n = 6  # repairs to draw
     seed = 0
     output = "inpaint.png"
-    results = "results"
+    results = default_results()
 
 
 def sample(config: Mapping[str, Any], run: Any) -> int:

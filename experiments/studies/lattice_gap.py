@@ -22,6 +22,7 @@ from benchmarks.figures.toy import Line, excess_figure
 from benchmarks.store import records
 from benchmarks.tables.files import to_markdown
 from core.codec import TesseraError
+from core.places import default_results
 from lattice.points import LATTICES
 from vq.toy.bounds import HEXAGONAL, SQUARE, bound
 from vq.toy.sources import make_source
@@ -34,7 +35,7 @@ def gap_config() -> None:
     """Options (a Sacred config scope: each variable is one)."""
     source = "normal2d"  # a source of two dimensions with a density
     vectors = 2**20
-    results = "results"
+    results = default_results()
 
 
 @dataclass(frozen=True)

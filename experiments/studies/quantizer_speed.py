@@ -21,6 +21,7 @@ from benchmarks.measure import meter
 from benchmarks.store import records
 from benchmarks.tables.files import to_markdown
 from core import devices
+from core.places import default_results
 from experiments.wiring import experiment, guarded
 from lattice.points import LATTICES
 from lattice.quantizers import Codebook, DiagonalLattice, MovingCodebook
@@ -39,7 +40,7 @@ def quantizer_speed_config() -> None:
     repeats = 15
     threads = 1
     device = "cpu"  # or cuda
-    results = "results"
+    results = default_results()
 
 
 def jobs(z: Tensor) -> list[tuple[str, str, int, Callable[[], Any]]]:

@@ -27,6 +27,7 @@ from benchmarks.measure.provenance import provenance
 from benchmarks.store import records
 from benchmarks.store.names import slug
 from benchmarks.tables.files import to_files, to_markdown
+from core import places
 from core.codec import TesseraError
 from core.entropy import Decoder, Encoder
 from experiments.studies.rec_overhead_figures import figures, table
@@ -59,7 +60,7 @@ def overhead_config() -> None:
     samples = 500  # of each target of one dimension
     block_samples = 120  # of each block
     seed = 42
-    results = "results"
+    results = places.default_results()
 
 
 @dataclass(frozen=True)
@@ -234,7 +235,7 @@ def _distance(samples: Floats, target: Gaussian) -> float:
 def result(job: Job, results: Path, sacred_run: str = "") -> dict[str, Any]:
     """The stored result of a job, measured first when it is missing."""
     path = job.path(results)
-    if (known := records.read(path)) is not None:
+    if (known := records.read(places.find(path, results))) is not None:
         return known
     record = measure(job) | {"provenance": provenance(sacred_run=sacred_run)}
     records.write(path, record)
@@ -245,7 +246,7 @@ def overhead(config: Mapping[str, Any], run: Any) -> int:
     """Measure what is missing, make tables and figures; returns the exit code 0."""
     results, made = Path(config["results"]), []
     for job in jobs(config):
-        new = not job.path(results).is_file()
+        new = not places.find(job.path(results), results).is_file()
         record = result(job, results, str(run._id or ""))
         made.append(record)
         if new and "refused" not in record:

@@ -23,6 +23,7 @@ from torch import Tensor
 from benchmarks.measure import meter
 from benchmarks.store import records
 from benchmarks.tables.files import to_markdown
+from core.places import default_results
 from experiments.wiring import experiment, guarded
 from vq import search
 
@@ -50,7 +51,7 @@ def search_speed_config() -> None:
     vectors = 98304
     repeats = 5
     threads = 1
-    results = "results"
+    results = default_results()
 
 
 def search_speed(config: Mapping[str, Any], run: Any) -> int:

@@ -20,6 +20,7 @@ import torch
 from benchmarks.measure.provenance import provenance
 from benchmarks.store import records
 from benchmarks.store.names import slug
+from core import places
 from core.codec import TesseraError
 from core.registry import unknown
 from experiments.wiring import fail, sequence
@@ -43,7 +44,7 @@ def toy_config() -> None:
     seeds = 3
     vectors = 1_000_000  # fresh test vectors
     pictures = True  # of density, partition and codewords
-    results = "results"
+    results = places.default_results()
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def _point(value: Any, method: ToyMethod) -> float:
 def result(job: Job, results: Path, sacred_run: str = "", watch: Watch | None = None) -> dict[str, Any]:
     """The stored result of a job, trained and measured first when it is missing (or when there is a ``watch``)."""
     path = job.path(results)
-    if watch is None and (known := records.read(path, FIELDS)) is not None:
+    if watch is None and (known := records.read(places.find(path, results), FIELDS)) is not None:
         return known
     source = make_source(job.source, job.source_params)
     torch.set_num_threads(1)
@@ -153,7 +154,7 @@ def known_bound(source: Source, results: Path) -> Bound | None:
         return bound(source)
     path = results / "toy" / source.name / "bound.json"
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = json.loads(places.find(path, results).read_text(encoding="utf-8"))
         return bound(source, tuple((float(d), float(r), float(s)) for d, r, s in stored["knots"]))
     except (OSError, ValueError, KeyError, TypeError):
         found = bound(source)
@@ -177,7 +178,7 @@ def run_all(
     found, todo = [], jobs(config)
     results = Path(config["results"])
     for number, job in enumerate(todo, 1):
-        new = records.read(job.path(results), FIELDS) is None
+        new = records.read(places.find(job.path(results), results), FIELDS) is None
         record = result(job, results, sacred_run)
         if new:
             text = f"{job.source} {job.method.name} {job.method.curve}={job.method.point:g} seed {job.seed}"

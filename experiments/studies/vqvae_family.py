@@ -30,6 +30,7 @@ from benchmarks.store.names import slug
 from benchmarks.tables.files import to_files, to_markdown
 from core import checkpoint
 from core.codec import Image, Method
+from core.places import default_results
 from core.registry import discover, make_method
 from experiments.evaluate import Outcome, evaluate, say
 from experiments.wiring import default_params, experiment, guarded, sequence
@@ -50,7 +51,7 @@ def vq_family_config() -> None:
     pictures = 8  # in the figure of reconstructions; 0: no figure
     threads = 1
     device = "cpu"  # or cuda
-    results = "results"
+    results = default_results()
     data_root = None
 
 
