@@ -26,7 +26,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from benchmarks.measure.damage import Target, make_target, mutate
+from benchmarks.measure.damage import GOOD, Target, make_target, mutate
 from benchmarks.measure.provenance import provenance
 from benchmarks.store import records
 from benchmarks.store.cell import plain, variant_label
@@ -38,7 +38,6 @@ from experiments.wiring import changed, default_params, experiment, guarded, run
 
 SAVE_S = 10.0  # seconds between two writes of the outcome
 KEPT = 20  # problems described in full
-GOOD = ("refused", "mismatch", "same picture")
 CAPTION = "Damaged streams and what the decoders made of them (signed again: the file's checksum was made right)"
 
 

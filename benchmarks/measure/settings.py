@@ -1,7 +1,5 @@
 """Settings of one machine (threads, batches, layouts, kernels, devices): streams of each, decoded by each."""
 
-# ruff: noqa: F841 (Sacred reads the local variables of a config scope)
-
 from __future__ import annotations
 
 import itertools

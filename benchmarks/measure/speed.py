@@ -1,7 +1,5 @@
 """Seconds of a codec and of its parts, multiply-adds, memory, and what the machine could do at most."""
 
-# ruff: noqa: F841 (Sacred reads the local variables of a config scope)
-
 from __future__ import annotations
 
 import statistics
