@@ -26,7 +26,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from benchmarks.measure.damage import GOOD, Target, make_target, mutate
+from benchmarks.measure.damage import Target, make_target, mutate
 from benchmarks.measure.provenance import provenance
 from benchmarks.store import records
 from benchmarks.store.cell import plain, variant_label
