@@ -17,25 +17,23 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-
 from core import fingerprints, given
+from core.atomic import sha256, write_text, writing
 from core.codec import Method, MissingWeights, Point
 from core.download import DownloadError, Unreachable, fetch
-from core.finite import check_weights
 from core.given import CheckpointError as CheckpointError
 from core.given import Weights as Weights
-from core.given import listed, read_json, sha256
+from core.given import listed, read_json
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 PLACES = ("auto", "official", "ours")
 SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"
-State = Mapping[str, Tensor]
+State = Mapping[str, "Tensor"]
 _unreachable: dict[str, Unreachable] = {}  # hosts that gave no connection to this process: waited for once
 _offline = False
 
@@ -61,22 +59,17 @@ def save(folder: Path, model: nn.Module, meta: Mapping[str, Any], half: bool = F
     ``half`` stores floats in float16, for shipping: half the bytes, relative error below 5e-4; tensors with values
     beyond its range stay as they are. Many fingerprints of training images go to a file of their own.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "weights.safetensors"
     # Copies, because a file cannot hold one tensor under several names, as models may.
     state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
     if half:
         state = {name: _halved(value) for name, value in state.items()}
-    part = path.with_suffix(".part")
-    save_file(state, part)
-    part.replace(path)
+    _save_tensors(state, path)
     digest = sha256(path)
     full = {**meta, "id": f"{meta['method']}-{digest[:8]}", "sha256": digest, "bytes": path.stat().st_size}
     if "data" in meta:
         full["data"] = fingerprints.stored(meta["data"], folder)
-    part = folder / "meta.part"
-    part.write_text(json.dumps(full, indent=1, sort_keys=True) + "\n")
-    part.replace(folder / "meta.json")
+    write_text(folder / "meta.json", json.dumps(full, indent=1, sort_keys=True) + "\n")
     return Weights(path, full["id"], "path", full)
 
 
@@ -122,6 +115,8 @@ def points(method: Method, weights: str) -> tuple[Point, ...]:
 
 def load(method: Method, weights: Weights) -> nn.Module:
     """The method's model with these weights, in eval mode; every name and shape must match, every number be usable."""
+    from core.finite import check_weights
+
     model: nn.Module = method.model()
     state = method.read_state(read(weights.path))
     check_weights(state, weights.path)
@@ -137,6 +132,10 @@ def load(method: Method, weights: Weights) -> nn.Module:
 
 def read(path: Path) -> State:
     """The tensors in a safetensors file, or in an official pickle (``weights_only``; its model or state_dict)."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -149,7 +148,7 @@ def read(path: Path) -> State:
     for entry in ("model", "state_dict", "trainer", "_model"):  # where files of Lightning and of trainers keep it
         if isinstance(state, dict) and isinstance(state.get(entry), dict):
             state = state[entry]
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise CheckpointError(f"{path} is not a plain dictionary of tensors.")
     return state
 
@@ -191,7 +190,17 @@ def cache_dir() -> Path:
     return Path(os.environ.get("TESSERA_CACHE") or Path.home() / ".cache" / "tessera")
 
 
+def _save_tensors(state: dict[str, Tensor], path: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with writing(path, also=(SafetensorError,)) as part:
+        save_file(state, part)
+
+
 def _halved(value: Tensor) -> Tensor:
+    import torch
+
     half = value.half() if value.is_floating_point() else value
     return half if not value.is_floating_point() or torch.equal(half.isfinite(), value.isfinite()) else value
 
@@ -238,9 +247,7 @@ def _converted(path: Path, digest: str) -> Path:
     """The tensors of a verified official file as safetensors: written beside it once, so that it is unpickled once."""
     target = path.with_name(f"{path.stem}-{digest[:8]}.safetensors")
     if path.suffix != ".safetensors" and not target.exists():
-        part = target.with_suffix(".part")
-        save_file({name: value.contiguous().clone() for name, value in read(path).items()}, part)
-        part.replace(target)
+        _save_tensors({name: value.contiguous().clone() for name, value in read(path).items()}, target)
     return path if path.suffix == ".safetensors" else target
 
 
@@ -276,6 +283,4 @@ def _lock(name: str, digest: str) -> None:
     if _locked(name) is None:
         path = _lock_file()
         entries = read_json(path) if path.exists() else {}
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps({**entries, name: digest}, indent=1, sort_keys=True) + "\n")
-        part.replace(path)
+        write_text(path, json.dumps({**entries, name: digest}, indent=1, sort_keys=True) + "\n")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import requests
-from tqdm import tqdm
-
+from core import atomic
 from core.codec import TesseraError
+
+if TYPE_CHECKING:
+    import requests
 
 CONNECT_S = 10.0  # seconds to wait for a connection
 READ_S = 60.0  # seconds to wait for the next byte
@@ -54,6 +54,8 @@ def fetch(
     ``manual`` is the path named in errors for a file fetched by hand (default ``target``); ``timeouts`` are seconds
     (connect, read). Raises ``DownloadError``; what was wrong is deleted, what was cut off stays for the next try.
     """
+    import requests
+
     file, manual = Expected(target.name, size, sha256), manual or target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +86,7 @@ def verify(path: Path, file: Expected) -> None:
     """Compare a file with its published size and SHA-256; a download (.part) that differs is deleted."""
     if file.size and path.stat().st_size != file.size:
         problem = f"has {path.stat().st_size} bytes, not {file.size}"
-    elif file.sha256 and not _sha256(path).startswith(file.sha256):
+    elif file.sha256 and not atomic.sha256(path).startswith(file.sha256):
         problem = "has another SHA-256 than the published one"
     else:
         return
@@ -98,6 +100,8 @@ def verify(path: Path, file: Expected) -> None:
 
 def _transfer(file: Expected, url: str, part: Path, timeouts: tuple[float, float], by_hand: str) -> None:
     """One connection, appended to ``part`` where the server can resume."""
+    import requests
+
     have = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
     try:
@@ -145,6 +149,8 @@ def _check_length(file: Expected, url: str, answer: requests.Response, start: in
 
 def _save(answer: requests.Response, part: Path, start: int, file: Expected) -> None:
     """Write the body behind the first ``start`` bytes of ``part``, with one bar or, without a terminal, lines."""
+    from tqdm import tqdm
+
     total = start + int(answer.headers.get("Content-Length", 0)) or None
     terminal = sys.stderr.isatty()
     options: dict[str, Any] = {"total": total, "initial": start, "unit": "B", "unit_scale": True, "desc": file.file}
@@ -158,8 +164,3 @@ def _save(answer: requests.Response, part: Path, start: int, file: Expected) -> 
             if not terminal and time.monotonic() - told > LINE_EVERY_S:
                 told = time.monotonic()
                 print(f"{file.file}: {have / 1e6:.1f} MB of {(total or 0) / 1e6:.1f} MB", flush=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

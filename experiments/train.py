@@ -23,7 +23,7 @@ from benchmarks.datasets import fingerprints, open_dataset, training_set
 from benchmarks.figures import paper
 from benchmarks.figures.rd import training_figure
 from benchmarks.measure.provenance import provenance
-from core import checkpoint, devices, launch, memory, parallel
+from core import atomic, checkpoint, devices, launch, memory, parallel
 from core.codec import Image, Method, TesseraError
 from core.finite import check_weights
 from core.images import as_rgb
@@ -312,12 +312,10 @@ class _Log:
 
 
 def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    part = path.with_suffix(".part")
-    with part.open("w", newline="") as file:
+    with atomic.writing(path) as part, part.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    part.replace(path)
 
 
-Command = Callable[[dict[str, Any], Any], int]
+COMMANDS = {"train": (train_config, train, NAMED)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 from collections.abc import Callable, Mapping
@@ -15,21 +14,16 @@ from PIL import Image as pillow
 from benchmarks.datasets.files import below
 from benchmarks.datasets.lmdb_images import key, metadata, refuse_cut
 from benchmarks.tables.files import to_markdown
+from core import atomic
 from core.codec import TesseraError
 from core.images import decode_image, open_image
 from experiments import compress as files
-from experiments import train as training
 from experiments.wiring import default_params
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 SMALLEST = 512  # pixels of a side
 MAP_SIZE = 2**40  # the largest the file may grow, in bytes; it takes what it holds
 AT_ONCE = 64  # images of one transaction: what an interruption loses
-# Published: learning rate 1e-3 sqrt(8) / 8 for a batch of 8, two cycles of 1000 epochs, warm-up of two epochs; here an
-# epoch is 250 steps.
-PAPER = {"scales": (1.0,), "crop": 512, "batch": 8, "steps": 500_000, "optimizer": "lamb", "lr": 3.5e-4, "cycles": 2,
-         "warmup": 500, "clip": 1e9, "ema": 0.0, "amp": False, "save_every": 2500}  # fmt: skip
-TRAIN = {"train": (training.train_config, training.train, {**training.NAMED, "paper": PAPER})}
 
 
 def dataset_config() -> None:
@@ -61,7 +55,8 @@ def build(config: Mapping[str, Any], run: Any) -> int:
             print(f"left out: {sentence}")
         _write(source, target, paths)
     length, digest = metadata(target)
-    if _sha256(target / "data.mdb") != digest:
+    (target / "plan.json").unlink(missing_ok=True)
+    if atomic.sha256(target / "data.mdb") != digest:
         raise TesseraError(f"{target / 'data.mdb'} is not what its metadata describe: delete {target}, build it again.")
     print(f"{target}: {length} images, verified; train with dataset=lmdb:{target}")
     return 0
@@ -84,10 +79,7 @@ def _plan(source: Path, target: Path, seed: int) -> tuple[list[str], list[str]]:
     if not names:
         raise TesseraError(f"{source} holds no PNG or JPEG files with sides of at least {SMALLEST} pixels.")
     random.Random(seed).shuffle(names)
-    target.mkdir(parents=True, exist_ok=True)
-    part = stored.with_suffix(".part")
-    part.write_text(json.dumps(names))
-    part.replace(stored)
+    atomic.write_text(stored, json.dumps(names))
     return names, refused
 
 
@@ -118,15 +110,8 @@ def _write(source: Path, target: Path, names: list[str]) -> None:
                     decode_image(data, str(source / name))  # a broken file ends the build here, not in training
                     transaction.put(key(number), data)
             print(f"{min(start + AT_ONCE, len(names))} of {len(names)} images", flush=True)
-    part = target / "metadata.part"
-    part.write_text(json.dumps({"length": len(names), "hash": _sha256(target / "data.mdb")}))
-    (target / "plan.json").unlink()
-    part.replace(target / "metadata.json")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    facts = {"length": len(names), "hash": atomic.sha256(target / "data.mdb")}
+    atomic.write_text(target / "metadata.json", json.dumps(facts))
 
 
 def sizes(config: Mapping[str, Any], run: Any) -> int:
