@@ -38,7 +38,6 @@ from experiments.wiring import changed, default_params, experiment, guarded, run
 
 SAVE_S = 10.0  # seconds between two writes of the outcome
 KEPT = 20  # problems described in full
-GOOD = ("refused", "mismatch", "same picture")
 CAPTION = "Damaged streams and what the decoders made of them (signed again: the file's checksum was made right)"
 
 
