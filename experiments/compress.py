@@ -96,9 +96,9 @@ class Report:
         return 0 if not self.failed else 1 if self.done or self.skipped else 2
 
 
-def open_codec(config: Mapping[str, Any]) -> tuple[Method, Codec]:
-    """The method a config names, and its codec with the weights, the device and the search the config asks for."""
-    method, effort = configured(config), config.get("search", 0)
+def open_codec(config: Mapping[str, Any], effort: int = 0) -> tuple[Method, Codec]:
+    """The method a config names, and its codec with the config's weights and device, and a search at the encoder."""
+    method = configured(config)
     method.check_search(effort)
     return method, method.searching(codec_of(method, config), effort)
 
@@ -115,7 +115,7 @@ def compress(config: Mapping[str, Any], run: Any) -> int:
     jobs = list(_jobs(config, is_image, STREAMS, STREAM, report))
     if not jobs:
         return _finish(report)
-    method, codec = open_codec(config)
+    method, codec = open_codec(config, config["search"])
     if any(job.target.suffix == ".mcq" for job in jobs) and getattr(method, "container", "") != "mcq":
         raise TesseraError("files named .mcq are those of McQuic: add params.container=mcq, or name the output .tsr.")
 

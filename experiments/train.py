@@ -73,7 +73,7 @@ def train_config() -> None:
     data_root = None
 
 
-NAMED = {
+NAMED: dict[str, dict[str, Any]] = {
     "smoke": {"steps": 4, "batch": 2, "crop": 64, "log_every": 1, "save_every": 2},
     "paper": {"dataset": "folder:coco/train2017", "scales": (1.0,), "steps": 600_000, "batch": 64, "crop": 256,
               "lr": 2e-4, "schedule": "constant", "warmup": 0, "ema": 0.9999, "amp": False},
