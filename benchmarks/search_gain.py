@@ -26,10 +26,11 @@ from benchmarks.curves import curve as curves
 from benchmarks.curves.bd import bd_rate
 from benchmarks.curves.curve import Curve
 from benchmarks.figures.comparisons import mean_seconds
-from benchmarks.figures.figure import Axis, Figure, Series, metric_axis
+from benchmarks.figures.figure import Axis, Figure, Series
 from benchmarks.figures.paper import render
+from benchmarks.figures.rd import metric_axis
 from benchmarks.store import CellResult, Store
-from benchmarks.store.names import slug
+from benchmarks.store.names import set_name
 from benchmarks.tables import files
 from core import commandline
 from core.codec import TesseraError
@@ -47,6 +48,7 @@ class Gain:
     """A curve with a search beside the one without: mean seconds of encoding, and the BD-rate in per cent."""
 
     title: str
+    place: str  # the set of pictures in names of files
     plain: str  # labels
     searched: str
     effort: int
@@ -71,8 +73,9 @@ def _without_search(result: CellResult) -> str:
     """What a searched cell and its plain one share, but for the point and its weights."""
     cell = asdict(result.cell)
     del cell["point"], cell["checkpoint"]
+    cell["pictures"] = result.pictures  # cells of before keys had it say it beside them
     cell["variant"] = {name: value for name, value in cell["variant"].items() if name != "search"}
-    return json.dumps([cell, [result.about.get(name, "") for name in ("legend", "title")]], sort_keys=True)
+    return json.dumps([cell, result.about.get("legend", "")], sort_keys=True)
 
 
 def _family(family: dict[int, Curve], metric: str) -> Iterator[Gain]:
@@ -84,13 +87,13 @@ def _family(family: dict[int, Curve], metric: str) -> Iterator[Gain]:
         same = replace(plain, points=plain.points[plain.points["point"].isin(curve.points["point"])])
         before, after = mean_seconds(same, "encode_s"), mean_seconds(curve, "encode_s")
         if result.overlap and before and after:
-            yield Gain(
-                plain.title, plain.label, curve.label, effort, before, after, result.rate_percent, len(curve.points)
-            )
+            place = set_name(plain.dataset, plain.title, plain.pictures)
+            facts = plain.label, curve.label, effort, before, after, result.rate_percent, len(curve.points)
+            yield Gain(plain.title, place, *facts)
 
 
-def gain_figure(found: Sequence[Gain], metric: str, name: str, title: str) -> Figure:
-    """Rate saved over seconds of encoding, a line per method, from no search on."""
+def gain_figure(found: Sequence[Gain], metric: str) -> Figure:
+    """Rate saved over seconds of encoding, a line per method, from no search on; all gains are of one set."""
     series = []
     for style, label in enumerate(dict.fromkeys(g.plain for g in found)):
         mine = [g for g in found if g.plain == label]
@@ -106,8 +109,8 @@ def gain_figure(found: Sequence[Gain], metric: str, name: str, title: str) -> Fi
         )
     seconds = Axis("encode_s", "encoding", "s", log=True)
     saved = Axis("saved_percent", f"rate saved at equal {metric_axis(metric).label}", "%")
-    heading = f"{title}: search at the encoder, {metric_axis(metric).label}"
-    return Figure(f"search_{slug(name)}_{metric}", heading, seconds, saved, tuple(series))
+    heading = f"{found[0].title}: search at the encoder, {metric_axis(metric).label}"
+    return Figure(f"search_{found[0].place}_{metric}", heading, seconds, saved, tuple(series))
 
 
 def gain_table(found: Sequence[Gain]) -> pd.DataFrame:
@@ -137,13 +140,12 @@ def search_gain(options: dict[str, str]) -> None:
             "measure both with python benchmarks/rd_curve.py."
         )
     root = Path(options["results"])
-    for title in dict.fromkeys(g.title for g in found):
-        mine = [g for g in found if g.title == title]
-        name = dataset if title == dataset else title
-        caption = f"{title}: rate saved by a search at the encoder at equal {metric_axis(metric).text}."
+    for place in dict.fromkeys(g.place for g in found):
+        mine = [g for g in found if g.place == place]
+        caption = f"{mine[0].title}: rate saved by a search at the encoder at equal {metric_axis(metric).text}."
         print(files.to_markdown(gain_table(mine), caption))
-        paths = render(gain_figure(mine, metric, name, title), root / "figures")
-        paths += files.to_files(gain_table(mine), root / "tables" / f"search_{slug(name)}_{metric}", caption)
+        paths = render(gain_figure(mine, metric), root / "figures")
+        paths += files.to_files(gain_table(mine), root / "tables" / f"search_{place}_{metric}", caption)
         print(*paths, sep="\n")
 
 

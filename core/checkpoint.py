@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from core import fingerprints, given
+from core.atomic import sha256, write_text, writing
 from core.codec import Method, MissingWeights, Point
 from core.download import DownloadError, Unreachable, fetch
 from core.given import CheckpointError as CheckpointError
 from core.given import Weights as Weights
-from core.given import listed, read_json, sha256
+from core.given import listed, read_json
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -58,24 +59,17 @@ def save(folder: Path, model: nn.Module, meta: Mapping[str, Any], half: bool = F
     ``half`` stores floats in float16, for shipping: half the bytes, relative error below 5e-4; tensors with values
     beyond its range stay as they are. Many fingerprints of training images go to a file of their own.
     """
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "weights.safetensors"
     # Copies, because a file cannot hold one tensor under several names, as models may.
     state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
     if half:
         state = {name: _halved(value) for name, value in state.items()}
-    part = path.with_suffix(".part")
-    save_file(state, part)
-    part.replace(path)
+    _save_tensors(state, path)
     digest = sha256(path)
     full = {**meta, "id": f"{meta['method']}-{digest[:8]}", "sha256": digest, "bytes": path.stat().st_size}
     if "data" in meta:
         full["data"] = fingerprints.stored(meta["data"], folder)
-    part = folder / "meta.part"
-    part.write_text(json.dumps(full, indent=1, sort_keys=True) + "\n")
-    part.replace(folder / "meta.json")
+    write_text(folder / "meta.json", json.dumps(full, indent=1, sort_keys=True) + "\n")
     return Weights(path, full["id"], "path", full)
 
 
@@ -196,6 +190,14 @@ def cache_dir() -> Path:
     return Path(os.environ.get("TESSERA_CACHE") or Path.home() / ".cache" / "tessera")
 
 
+def _save_tensors(state: dict[str, Tensor], path: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with writing(path, also=(SafetensorError,)) as part:
+        save_file(state, part)
+
+
 def _halved(value: Tensor) -> Tensor:
     import torch
 
@@ -243,13 +245,9 @@ def _official(method: Method) -> Weights:
 
 def _converted(path: Path, digest: str) -> Path:
     """The tensors of a verified official file as safetensors: written beside it once, so that it is unpickled once."""
-    from safetensors.torch import save_file
-
     target = path.with_name(f"{path.stem}-{digest[:8]}.safetensors")
     if path.suffix != ".safetensors" and not target.exists():
-        part = target.with_suffix(".part")
-        save_file({name: value.contiguous().clone() for name, value in read(path).items()}, part)
-        part.replace(target)
+        _save_tensors({name: value.contiguous().clone() for name, value in read(path).items()}, target)
     return path if path.suffix == ".safetensors" else target
 
 
@@ -285,6 +283,4 @@ def _lock(name: str, digest: str) -> None:
     if _locked(name) is None:
         path = _lock_file()
         entries = read_json(path) if path.exists() else {}
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps({**entries, name: digest}, indent=1, sort_keys=True) + "\n")
-        part.replace(path)
+        write_text(path, json.dumps({**entries, name: digest}, indent=1, sort_keys=True) + "\n")

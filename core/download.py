@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core import atomic
 from core.codec import TesseraError
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def verify(path: Path, file: Expected) -> None:
     """Compare a file with its published size and SHA-256; a download (.part) that differs is deleted."""
     if file.size and path.stat().st_size != file.size:
         problem = f"has {path.stat().st_size} bytes, not {file.size}"
-    elif file.sha256 and not _sha256(path).startswith(file.sha256):
+    elif file.sha256 and not atomic.sha256(path).startswith(file.sha256):
         problem = "has another SHA-256 than the published one"
     else:
         return
@@ -164,8 +164,3 @@ def _save(answer: requests.Response, part: Path, start: int, file: Expected) -> 
             if not terminal and time.monotonic() - told > LINE_EVERY_S:
                 told = time.monotonic()
                 print(f"{file.file}: {have / 1e6:.1f} MB of {(total or 0) / 1e6:.1f} MB", flush=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from core.atomic import write_bytes
 from core.codec import TesseraError
 
 INLINE = 1000  # fingerprints that stay in meta.json
@@ -29,9 +30,7 @@ def stored(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     content = b"".join(sorted(bytes.fromhex(digest)[:BYTES] for digest in digests))
     whole = hashlib.sha256(content).hexdigest()
     path = folder / f"{whole[:16]}.fingerprints"
-    part = path.with_suffix(".part")
-    part.write_bytes(content)
-    part.replace(path)
+    write_bytes(path, content)
     return {**data, "fingerprints": {"file": path.name, "sha256": whole, "images": len(digests)}}
 
 

@@ -6,7 +6,6 @@ a file one knows its ``meta.json``, or the manifest's entry with its checksum or
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections import defaultdict
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from core.atomic import sha256
 from core.codec import Method, MissingWeights, Point, TesseraError
 from core.registry import METHODS, make_method
 
@@ -144,12 +144,6 @@ def differences(method: Method, meta: Mapping[str, Any]) -> dict[str, tuple[Any,
 def listed(value: Any) -> Any:
     """Tuples as JSON has them."""
     return list(value) if isinstance(value, tuple) else value
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any]:

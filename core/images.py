@@ -18,9 +18,7 @@ they are stands in the file's header (``core.depth``). What is refused is conver
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +29,7 @@ from numpy.typing import NDArray
 from PIL import Image as pillow
 from PIL import ImageOps
 
-from core import depth
+from core import atomic, depth
 from core.codec import Image, TesseraError
 
 MAX_PIXELS = 2**27  # 134 million: larger pictures would need gigabytes in every codec
@@ -115,15 +113,8 @@ def save_image(path: str | Path, image: Image) -> None:
     options = LOSSLESS.get(target.suffix.lower())
     if options is None:
         raise ImageError(f"{target} must end in .png or .webp, the lossless formats images are saved in.")
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic.writing(target) as part:
         pillow.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(part, **options)
-        part.replace(target)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise ImageError(f"{target} cannot be written ({error.strerror or error}); choose another place.") from error
 
 
 def check_image(image: NDArray[Any]) -> Image:

@@ -100,6 +100,20 @@ def added(a: Tensor, b: Tensor, bias: Tensor) -> Tensor:
     return out
 
 
+def rows_scaled(matrix: Tensor, scale: Tensor) -> Tensor:
+    """A float32 matrix (N, C) times ``scale`` (N,) of its rows, bfloat16."""
+    out = torch.empty(matrix.shape, dtype=BF16)
+    _call("rows_scaled", matrix, scale, len(matrix), _int(matrix.shape[1]), out)
+    return out
+
+
+def rows_scaled_backward(matrix: Tensor, scale: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients, float32, of matrix and scale from that of ``rows_scaled``'s result."""
+    own, scales = torch.empty_like(matrix), torch.empty_like(scale)
+    _call("rows_scaled_backward", matrix, scale, grad, len(matrix), _int(matrix.shape[1]), own, scales)
+    return own, scales
+
+
 @lru_cache
 def usable() -> bool:
     """Whether the kernels are there and agree with torch's functions in float64 on a first small check."""
@@ -130,12 +144,19 @@ def _errors() -> dict[str, float]:
     made, mean, inverse = normalise(y, scale, shift, 1e-6)
     own_y, own_scale, own_shift = normalise_backward(y, grad, scale, mean, inverse)
     short, column = narrowed(scale)
+    columns = scale[:, :1].flatten().contiguous()
+    turned, own_rows = rows_scaled_backward(shift, columns, short)
     pairs: dict[str, list[tuple[Tensor, Any]]] = {
         "GELU": [(made_g, g), (again, g[:, :7]), (same, slope[:, :7])],
         "the gradient of GELU": [(own, a.grad), (sums / 24, own.double().mean(0))],
         "LayerNorm": [(made, u)],
         "the gradient of LayerNorm": [(own_y, b.grad), (own_scale, c.grad), (own_shift, d.grad)],
         "a sum": [(short, scale), (column, scale.sum(0)), (added(scale, short, shift[0]), 2 * scale + shift[0])],
+        "a scaled matrix": [
+            (rows_scaled(shift, columns), shift * columns[:, None]),
+            (turned, short.float() * columns[:, None]),
+            (own_rows, (short.float() * shift).sum(1)),
+        ],
     }
     return {name: max(_off(x, y) for x, y in found) for name, found in pairs.items()}
 

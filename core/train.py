@@ -7,13 +7,12 @@ resumed ends with the same weights, bit for bit on CPU, whatever the number of i
 from __future__ import annotations
 
 import math
-import os
 import re
 import signal
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from core import adam, parallel
+from core import adam, atomic, parallel
 from core.codec import TesseraError
 from core.lamb import Lamb
 from core.soap import Soap
@@ -173,22 +172,14 @@ class Trainer:
             "skipped": self.skipped,
             "norms": self.norms,
         }
-        part = path.with_suffix(".part")
-        try:
-            with part.open("wb") as file:
+        try:  # torch's writer turns the system's error into a RuntimeError
+            with atomic.writing(path, also=(RuntimeError,)) as part, part.open("wb") as file:
                 torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        except (OSError, RuntimeError) as error:  # torch's writer turns the system's error into one of its own
-            with suppress(OSError):
-                part.unlink()
+        except atomic.WriteError as error:
             left = f"the state before it is intact, {path}" if path.exists() else "none was saved before"
-            cause = error if isinstance(error, OSError) else error.__context__
-            reason = (cause.strerror if isinstance(cause, OSError) else None) or str(error).splitlines()[0]
             raise TesseraError(
-                f"the state after step {self.step} cannot be written ({reason}): {left}; make room, and the same "
-                "command goes on."
+                f"the state after step {self.step} cannot be written ({error.strerror}): {left}; make room, and the "
+                "same command goes on."
             ) from None
 
     def load(self, path: Path) -> None:

@@ -11,7 +11,6 @@ same. Exit code 0: all done or there already, 1: some failed, 2: none succeeded.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from tqdm import tqdm
 
 from benchmarks.datasets.files import SUFFIXES, is_image, natural
 from benchmarks.measure.metrics import METRICS
-from core import bitstream, checkpoint, devices
+from core import atomic, bitstream, checkpoint, devices
 from core.bitstream import BitstreamError
 from core.codec import Codec, Image, Method, TesseraError
 from core.images import open_image, save_image
@@ -128,7 +127,7 @@ def compress(config: Mapping[str, Any], run: Any) -> int:
         if known is not None:
             return Coded(stream, image, None, known == stream)
         quality = _psnr(image, codec.decompress(stream)) if config["psnr"] else None
-        _write(job.target, stream)
+        atomic.write_bytes(job.target, stream)
         return Coded(stream, image, quality)
 
     return _work(jobs, code, report)
@@ -148,7 +147,6 @@ def decompress(config: Mapping[str, Any], run: Any) -> int:
         if job.target.exists() and not config["overwrite"]:
             return Coded(stream, image, None, _shows(job.target, image))
         quality = None if original is None else _psnr(open_image(original), image)
-        job.target.parent.mkdir(parents=True, exist_ok=True)
         save_image(job.target, image)
         return Coded(stream, image, quality)
 
@@ -278,7 +276,7 @@ def _finish(report: Report) -> int:
 
 
 def _sentence(source: Path, error: Exception) -> str:
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and not isinstance(error, TesseraError):
         return f"{source}: {error.filename or 'the output'} cannot be written ({error.strerror or error})."
     text = str(error) or "there is not enough memory for it"
     return text if str(source) in text else f"{source}: {text}"
@@ -312,14 +310,3 @@ def _psnr(reference: Image, decoded: Image) -> float:
     if reference.shape != decoded.shape:
         raise TesseraError(f"the original is {reference.shape} and what was decoded {decoded.shape}: not a pair.")
     return float(METRICS["psnr"].function(reference, decoded))
-
-
-def _write(target: Path, data: bytes) -> None:
-    """The file appears at once, or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(data)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)

@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from benchmarks.datasets import DATASETS, Dataset, Download, ImageSet, MissingData, data_roots, open_dataset, parse_name
-from benchmarks.datasets.files import file_sha256
+from core import atomic
 from core.codec import TesseraError
 from core.commandline import piped
 from core.download import CONNECT_S, READ_S, Expected, fetch, verify
@@ -101,15 +101,13 @@ def _install(facts: Dataset, file: Download, home: Path, url: str | None, timeou
 
 def _is_good(path: Path, file: Download) -> bool:
     """Whether a file that was renamed into place (so it was complete) is the published one, as far as can be told."""
-    return not file.sha256 or file_sha256(path) == file.sha256
+    return not file.sha256 or atomic.sha256(path) == file.sha256
 
 
 def _place(source: Path, target: Path, keep: bool) -> None:
     """Move (or copy, when ``keep``) a verified file to its place under a temporary name, renamed last."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.part")
-    (shutil.copyfile if keep else shutil.move)(source, part)
-    part.replace(target)
+    with atomic.writing(target) as part:
+        (shutil.copyfile if keep else shutil.move)(source, part)
 
 
 def _remove_archives(files: Iterable[Download], home: Path) -> None:

@@ -21,9 +21,9 @@ from PIL import Image as pillow
 
 from benchmarks.datasets import fingerprints, open_dataset, training_set
 from benchmarks.figures import paper
-from benchmarks.figures.figure import training_figure
+from benchmarks.figures.rd import training_figure
 from benchmarks.measure.provenance import provenance
-from core import checkpoint, devices, launch, memory, parallel
+from core import atomic, checkpoint, devices, launch, memory, parallel
 from core.codec import Image, Method, TesseraError
 from core.finite import check_weights
 from core.images import as_rgb
@@ -282,6 +282,16 @@ class _Log:
         self.writer = SummaryWriter(str(folder / "tensorboard"))
 
     def __call__(self, step: int, values: Mapping[str, float]) -> None:
+        try:
+            self._write(step, values)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise TesseraError(
+                f"{self.path.parent} cannot be written ({reason}): make room, and the same command goes on from the "
+                "saved state."
+            ) from None
+
+    def _write(self, step: int, values: Mapping[str, float]) -> None:
         row = {"step": step, **{name: float(f"{value:.6g}") for name, value in values.items()}}
         known = self._rows()
         same = next((old for old in known if int(old["step"]) == step), {}) if step == self.last else {}
@@ -302,15 +312,10 @@ class _Log:
 
 
 def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    part = path.with_suffix(".part")
-    with part.open("w", newline="") as file:
+    with atomic.writing(path) as part, part.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    part.replace(path)
-
-
-Command = Callable[[dict[str, Any], Any], int]
 
 
 COMMANDS = {"train": (train_config, train, NAMED)}

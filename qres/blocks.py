@@ -50,7 +50,9 @@ class CNX(nn.Module):
         """(B, C, h, w) -> (B, C, h, w)."""
         if fused.serves(x, self.conv_dw):
             matrices = (self.mlp["fc1"].weight, self.mlp["fc1"].bias, self.mlp["fc2"].weight, self.mlp["fc2"].bias)
-            return fused.block(x, self.conv_dw, *self._affine(condition), self.norm.eps, (*matrices, self.gamma))
+            return fused.block(
+                x, self.conv_dw, *self._affine(condition), self.norm.eps, (*matrices, self.gamma.view(-1))
+            )
         y = self._depthwise(x).permute(0, 2, 3, 1)  # (B, h, w, C)
         y = self.norm(y)
         if (modulation := self.modulation(condition)) is not None:
@@ -68,12 +70,16 @@ class CNX(nn.Module):
 
     def _affine(self, condition: Tensor | None) -> tuple[Tensor, Tensor]:
         """LayerNorm's scale and shift with the modulation in them, float32: (1, C), or (B, C) with a condition."""
-        scale, shift = self.norm.weight[None], self.norm.bias[None]
-        if self.film is None:
-            return scale, shift
         with torch.autocast("cpu", enabled=False):
-            more, moved = self.film(condition.float()).chunk(2, dim=-1)
-            return scale * (1 + more), shift * (1 + more) + moved
+            modulation = self.modulation(None if condition is None else condition.float())
+        if not self.norm.elementwise_affine:
+            assert modulation is not None
+            return 1 + modulation[0], modulation[1]
+        scale, shift = self.norm.weight[None], self.norm.bias[None]
+        if modulation is None:
+            return scale, shift
+        more, moved = modulation
+        return scale * (1 + more), shift * (1 + more) + moved
 
     def _depthwise(self, x: Tensor) -> Tensor:
         if self.conv_dw.kernel_size == (1, 1):  # a per-channel affine map; the convolution kernel is 100 times slower

@@ -53,7 +53,7 @@ class _Block(torch.autograd.Function):
         u, mean, inverse = pointwise.normalise(y, scale, shift, eps)
         first = w1.to(BF16)
         h = F.linear(u, first, b1.to(BF16))
-        second = (w2 * gamma[:, None]).to(BF16)
+        second = pointwise.rows_scaled(w2.contiguous(), gamma)
         g, slope = pointwise.gelu_slope(h, inplace=True)
         v = F.linear(g, second)
         out = pointwise.added(_rows(x.float()), v, b2 * gamma)
@@ -68,13 +68,16 @@ class _Block(torch.autograd.Function):
         whole = _rows(grad.float())
         d, total = pointwise.narrowed(whole)
         d_h, d_b1 = pointwise.product_sums(d @ second, slope)
-        outer = (d.t() @ g).float()  # the second matrix's gradient without gamma
-        d_gamma = (outer * w2).sum(1) + total * b2
+        if not any(ctx.needs_input_grad[1:]):  # frozen weights, as in a search: half of the work
+            d_y, _, _ = pointwise.normalise_backward(y, d_h @ first, scale, mean, inverse)
+            d_x = _input_gradient(x, taps, _image(d_y, x.shape))
+            return _image(pointwise.added(whole, _rows(d_x), torch.zeros_like(total)), x.shape), *(None,) * 10
+        d_w2, d_gamma = pointwise.rows_scaled_backward(w2.contiguous(), gamma, d.t() @ g)
         d_w1 = (d_h.t() @ u).float()
         d_y, d_scale, d_shift = pointwise.normalise_backward(y, d_h @ first, scale, mean, inverse)
         d_x, d_kernel, d_bias = _convolved_backward(x, taps, _image(d_y, x.shape))
         own = pointwise.added(whole, _rows(d_x), torch.zeros_like(total))
-        mlp = (d_w1, d_b1, outer * gamma[:, None], total * gamma, d_gamma)
+        mlp = (d_w1, d_b1, d_w2, total * gamma, d_gamma + total * b2)
         return _image(own, x.shape), d_kernel, d_bias, d_scale, d_shift, None, *mlp
 
 
@@ -87,10 +90,16 @@ def _convolved(x: Tensor, taps: Tensor, bias: Tensor) -> Tensor:
 
 def _convolved_backward(x: Tensor, taps: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of input (bfloat16), taps and bias (float32)."""
+    d_x = _input_gradient(x, taps, grad)
     if taps.shape[2] > 1:
-        return depthwise.input_gradient(x, taps, grad), *depthwise.weight_gradient(x, grad, taps.shape[2])
+        return d_x, *depthwise.weight_gradient(x, grad, taps.shape[2])
     wide = grad.float()
-    return grad * taps.view(1, -1, 1, 1), (wide * x).sum((0, 2, 3)).view(-1, 1, 1, 1), wide.sum((0, 2, 3))
+    return d_x, (wide * x).sum((0, 2, 3)).view(-1, 1, 1, 1), wide.sum((0, 2, 3))
+
+
+def _input_gradient(x: Tensor, taps: Tensor, grad: Tensor) -> Tensor:
+    """The gradient of the convolution's input, bfloat16."""
+    return depthwise.input_gradient(x, taps, grad) if taps.shape[2] > 1 else grad * taps.view(1, -1, 1, 1)
 
 
 def _rows(x: Tensor) -> Tensor:

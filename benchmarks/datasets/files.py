@@ -6,7 +6,6 @@ Every function answers an empty tuple where there is nothing, so that finders ca
 from __future__ import annotations
 
 import gzip
-import hashlib
 import os
 import re
 import tarfile
@@ -207,12 +206,6 @@ def _cifar_array(paths: tuple[Path, ...], now: tuple[Any, ...]) -> Array:
             raise DataError(f"{path} has {data.size} bytes, not records of 3073; delete it and prepare again.")
         parts.append(data.reshape(-1, 3073)[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
     return np.ascontiguousarray(np.concatenate(parts))
-
-
-def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file of any size."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _expect(path: Path, images: Array) -> Array:

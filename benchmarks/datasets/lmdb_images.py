@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.datasets.base import Found, NamedImage, Split, dataset
-from benchmarks.datasets.files import DataError, file_sha256, found, state
+from benchmarks.datasets.files import DataError, found, state
+from core.atomic import sha256
 from core.codec import Image
 from core.images import AS_STORED, Conversion, decode_image
 
@@ -72,7 +73,7 @@ def _verified(path: Path) -> bool:
     if not digest:
         return False
     try:
-        same = file_sha256(path / DATA) == digest
+        same = sha256(path / DATA) == digest
     except OSError as error:
         raise DataError(f"{path / DATA} cannot be read ({error.strerror or error}); check the file.") from error
     if not same:

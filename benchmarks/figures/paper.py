@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.figures.figure import Figure, Series, as_data, look
 from benchmarks.store import StoreError
+from core.atomic import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -110,8 +111,7 @@ def save(canvas: Canvas, stem: Path, dpi: int) -> list[Path]:
 def write(path: Path, content: bytes) -> None:
     """Write a file, its folders too; ``StoreError`` where that is impossible."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        write_bytes(path, content)
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error.strerror or error}; choose another folder.") from error
 

@@ -227,3 +227,25 @@ extern "C" void added(const float* a, const uint16_t* b, const float* bias, int6
             store(out + row * columns + c,
                   load(a + row * columns + c) + load(b + row * columns + c) + load(bias + c));
 }
+
+// A matrix with its rows scaled, as bfloat16
+extern "C" void rows_scaled(const float* from, const float* scale, int64_t rows, int columns, uint16_t* to) {
+    for (int64_t row = 0; row < rows; ++row)
+        for (int c = 0; c < columns; c += LANES)
+            store(to + row * columns + c, load(from + row * columns + c) * scale[row]);
+}
+
+// From the gradient of that matrix: those of the matrix and of the scale
+extern "C" void rows_scaled_backward(const float* from, const float* scale, const uint16_t* grad, int64_t rows,
+                                     int columns, float* own, float* scales) {
+    for (int64_t row = 0; row < rows; ++row) {
+        Vector sum = {};
+        for (int c = 0; c < columns; c += LANES) {
+            const int64_t i = row * columns + c;
+            const Vector d = load(grad + i);
+            sum += d * load(from + i);
+            store(own + i, d * scale[row]);
+        }
+        scales[row] = total(sum);
+    }
+}

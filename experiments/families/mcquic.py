@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from PIL import Image as pillow
 from benchmarks.datasets.files import below
 from benchmarks.datasets.lmdb_images import key, metadata, refuse_cut
 from benchmarks.tables.files import to_markdown
+from core import atomic
 from core.codec import TesseraError
 from core.images import decode_image, open_image
 from experiments import compress as files
@@ -55,7 +55,8 @@ def build(config: Mapping[str, Any], run: Any) -> int:
             print(f"left out: {sentence}")
         _write(source, target, paths)
     length, digest = metadata(target)
-    if _sha256(target / "data.mdb") != digest:
+    (target / "plan.json").unlink(missing_ok=True)
+    if atomic.sha256(target / "data.mdb") != digest:
         raise TesseraError(f"{target / 'data.mdb'} is not what its metadata describe: delete {target}, build it again.")
     print(f"{target}: {length} images, verified; train with dataset=lmdb:{target}")
     return 0
@@ -78,10 +79,7 @@ def _plan(source: Path, target: Path, seed: int) -> tuple[list[str], list[str]]:
     if not names:
         raise TesseraError(f"{source} holds no PNG or JPEG files with sides of at least {SMALLEST} pixels.")
     random.Random(seed).shuffle(names)
-    target.mkdir(parents=True, exist_ok=True)
-    part = stored.with_suffix(".part")
-    part.write_text(json.dumps(names))
-    part.replace(stored)
+    atomic.write_text(stored, json.dumps(names))
     return names, refused
 
 
@@ -112,15 +110,8 @@ def _write(source: Path, target: Path, names: list[str]) -> None:
                     decode_image(data, str(source / name))  # a broken file ends the build here, not in training
                     transaction.put(key(number), data)
             print(f"{min(start + AT_ONCE, len(names))} of {len(names)} images", flush=True)
-    part = target / "metadata.part"
-    part.write_text(json.dumps({"length": len(names), "hash": _sha256(target / "data.mdb")}))
-    (target / "plan.json").unlink()
-    part.replace(target / "metadata.json")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    facts = {"length": len(names), "hash": atomic.sha256(target / "data.mdb")}
+    atomic.write_text(target / "metadata.json", json.dumps(facts))
 
 
 def sizes(config: Mapping[str, Any], run: Any) -> int:

@@ -22,6 +22,7 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 
 from benchmarks.measure.metrics import METRICS
+from core import atomic
 from core.bitstream import BitstreamError
 from core.codec import Image, Method, TesseraError
 from core.images import open_image, save_image
@@ -301,12 +302,8 @@ def _heat(values: NDArray[np.float64]) -> Image:
 
 
 def _table(path: Path, head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="") as file:
-            csv.writer(file).writerows([head, *rows])
-    except OSError as error:
-        raise TesseraError(f"{path} cannot be written ({error.strerror or error}): choose another output.") from None
+    with atomic.writing(path) as part, part.open("w", newline="") as file:
+        csv.writer(file).writerows([head, *rows])
 
 
 def _save(config: Mapping[str, Any], figure: Image, what: str) -> int:

@@ -16,6 +16,7 @@ from PIL import Image as pillow
 
 from benchmarks.datasets import DataError, converted_name, files, lmdb_images, open_dataset, tfds
 from benchmarks.store import Store
+from core.atomic import sha256
 from core.codec import TesseraError
 from core.images import save_image
 
@@ -177,7 +178,7 @@ def database(tmp_path_factory) -> Path:
             transaction.put(lmdb_images.key(number), (folder / "x.png").read_bytes())
     (folder / "x.png").unlink()
     (folder / "lock.mdb").unlink()
-    about = {"length": 4, "hash": files.file_sha256(folder / "data.mdb")}
+    about = {"length": 4, "hash": sha256(folder / "data.mdb")}
     (folder / "metadata.json").write_text(json.dumps(about))
     return folder
 

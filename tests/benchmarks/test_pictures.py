@@ -18,13 +18,13 @@ from PIL import Image as pillow
 from benchmarks.curves import curve as curves
 from benchmarks.curves.bd import BDError, bd_rate
 from benchmarks.curves.bd_pairs import all_pairs
+from benchmarks.curves.groups import group_curves
 from benchmarks.datasets import NamedImage, open_dataset, stamps
 from benchmarks.datasets.files import array_images, npz_array, zip_images
 from benchmarks.figures import comparisons, paper
-from benchmarks.figures import figure as figures
+from benchmarks.figures.rd import image_figure, rd_figure
 from benchmarks.measure.harness import HarnessError, describe, measure
 from benchmarks.page.sections import usage_sections
-from benchmarks.report import group_curves
 from benchmarks.store import Cell, Store, StoreError
 from benchmarks.store.names import LONGEST, label_name, set_name, slugs, stem_of
 from benchmarks.tables import results
@@ -273,8 +273,8 @@ def test_curves_of_different_pictures_are_not_compared(command, tmp_path):
         bd_rate(jpeg, webp)
     with pytest.raises(BDError, match="different pictures"):
         all_pairs([jpeg, webp])
-    for panel in (figures.rd_figure, comparisons.images_figure, figures.image_figure):
-        more = {figures.rd_figure: (), comparisons.images_figure: ("psnr", "x"), figures.image_figure: ("0",)}
+    for panel in (rd_figure, comparisons.images_figure, image_figure):
+        more = {rd_figure: (), comparisons.images_figure: ("psnr", "x"), image_figure: ("0",)}
         with pytest.raises(TesseraError, match="different pictures"):
             panel([jpeg, webp], *more[panel])
     groups = group_curves(Store("results").cells())

@@ -40,7 +40,7 @@ def test_many_go_to_one_small_file_that_checkpoints_share(tmp_path: Path) -> Non
     for found in tmp_path.glob("?/*.fingerprints"):
         found.replace(tmp_path / found.name)  # from both folders to the one above
     assert checkpoint.seen(first) == checkpoint.seen(second) == {digest[: 2 * BYTES] for digest in MANY}
-    assert list(tmp_path.rglob("*.part")) == []
+    assert list(tmp_path.rglob(".part-*")) == []
 
 
 def test_a_missing_or_damaged_file_is_not_taken_for_no_training_images(tmp_path: Path) -> None:

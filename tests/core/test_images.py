@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image as pillow
 
+from core.codec import TesseraError
 from core.images import ImageError, as_rgb, check_image, crop, decode_image, open_image, pad, save_image
 
 RNG = np.random.default_rng(2)
@@ -176,7 +177,7 @@ def test_saving_refuses_what_it_cannot_keep(tmp_path):
     with pytest.raises(ImageError, match=r"must end in \.png or \.webp"):
         save_image(tmp_path / "x.jpg", noise(2, 2))
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(ImageError, match="cannot be written"):
+    with pytest.raises(TesseraError, match="cannot be written"):
         save_image(tmp_path / "file" / "x.png", noise(2, 2))
     for wrong in (noise(2, 2)[..., 0], noise(2, 2, 2), noise(2, 2).astype(float), noise(0, 2)):
         with pytest.raises(ImageError, match="uint8"):

@@ -63,7 +63,7 @@ folder, at = Path(sys.argv[1]), int(sys.argv[2])
 
 def log(step, values):
     if step == at:
-        (folder / "state.part").write_bytes(b"half a file")  # what a kill inside of a save leaves
+        (folder / ".part-state.pt-0").write_bytes(b"half a file")  # what a kill inside of a save leaves
         os.kill(os.getpid(), signal.SIGKILL)
 
 fit(Tiny(0.1), batches, TrainConfig(**json.loads(sys.argv[3])), folder, log)

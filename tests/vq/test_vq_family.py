@@ -13,6 +13,7 @@ import pytest
 from benchmarks.datasets import open_dataset
 from benchmarks.measure.harness import LeakError, refuse_leaks
 from core import checkpoint
+from core.atomic import sha256
 from core.codec import Method
 from core.registry import METHODS, discover, make_method
 from experiments.studies.vqvae_family import FOLDER
@@ -63,7 +64,7 @@ def test_equal_budgets_and_small_files() -> None:
     for path in SHIPPED.glob("*/meta.json"):  # other seeds too
         meta = json.loads(path.read_text())
         assert {key: meta["recipe"][key] for key in BUDGET} == recipes[0]
-        assert meta["sha256"] == checkpoint.sha256(path.with_name("weights.safetensors"))
+        assert meta["sha256"] == sha256(path.with_name("weights.safetensors"))
 
 
 def test_training_images_are_refused_and_test_images_are_not() -> None:
