@@ -24,7 +24,6 @@ from core.codec import TesseraError
 from core.registry import METHODS
 from experiments.evaluate import evaluate, evaluation_config, say
 from experiments.request import Evaluation
-from experiments.studies import llvq, vqvae_family
 from experiments.wiring import experiment, guarded, run_named, with_defaults
 
 ex = experiment(__file__, "codebook_usage", evaluation_config, {"smoke": {"limit": 2}})
@@ -62,4 +61,4 @@ def codebook_usage(config: dict[str, Any], sacred_run: Any) -> int:
 
 
 if __name__ == "__main__":
-    run_named(ex, {"llvq": llvq.ex, "vqvae": vqvae_family.ex})
+    run_named(ex, {"llvq": "experiments.studies.llvq", "vqvae": "experiments.studies.vqvae_family"})

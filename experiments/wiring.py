@@ -15,6 +15,7 @@ import sys
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import redirect_stdout
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -106,12 +107,15 @@ def _shown(ex: Experiment, words: list[str]) -> Any:
         print(text.getvalue(), end="", flush=True)
 
 
-def run_named(ex: Experiment, others: Mapping[str, Experiment]) -> NoReturn:
-    """Run the experiment that ``experiment=NAME`` on the command line names, ``ex`` where none is named."""
+def run_named(ex: Experiment, others: Mapping[str, str]) -> NoReturn:
+    """Run the experiment that ``experiment=NAME`` on the command line names, ``ex`` where none is named.
+
+    ``others``: name -> the module whose ``ex`` it is, which is imported only then.
+    """
     name = next((word.partition("=")[2] for word in sys.argv if word.startswith("experiment=")), None)
     if name is not None and name not in others:
         fail(unknown("experiment", name, others))
-    run(ex if name is None else others[name])
+    run(ex if name is None else import_module(others[name]).ex)
 
 
 def fail(error: TesseraError) -> NoReturn:

@@ -187,6 +187,13 @@ def test_help_of_a_family_imports_nothing_that_takes_long(family: str) -> None:
     assert not loaded & {"torch", "pandas", "matplotlib", "scipy", "sacred", "requests", "constriction"}
 
 
+@pytest.mark.parametrize("script", ["rd_curve", "match_rate", "lossless_table", "codebook_usage", "speed", "verify"])
+def test_help_of_a_script_imports_no_networks(script: str) -> None:
+    loaded = after(RUN.format(words=[f"benchmarks/{script}.py", "help"], run="run_path"))
+    assert "sacred" in loaded
+    assert not loaded & {"torch", "matplotlib", "seaborn", "scipy"}
+
+
 def test_a_curve_that_is_there_needs_neither_torch_nor_matplotlib(tmp_path: Path) -> None:
     words = ["with", "method=qres3m_vr", "points=16", "limit=1", "keep_images=False", f"results={tmp_path}"]
     command = [sys.executable, "benchmarks/rd_curve.py", *words]
