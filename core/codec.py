@@ -84,6 +84,39 @@ class HasSearch(Protocol):
         """
 
 
+@runtime_checkable
+class HasBatches(Protocol):
+    """A codec that codes several images of one padded size at once, each into the stream it has alone."""
+
+    def compress_batch(self, images: Sequence[Image]) -> list[bytes]:
+        """A stream for each image."""
+
+    def decompress_batch(self, streams: Sequence[bytes]) -> list[Image]:
+        """An image for each stream; raises ``BitstreamError`` when one of them is damaged."""
+
+
+@runtime_checkable
+class HasFingerprint(Protocol):
+    """A codec whose streams are containers of ``core.bitstream`` that name its method and checkpoint."""
+
+    fingerprint: bytes  # 4 bytes
+
+
+@runtime_checkable
+class HasPortable(Protocol):
+    """A codec that can leave out what makes its streams decode on other machines."""
+
+    portable: bool  # True unless set
+
+
+@runtime_checkable
+class Adopts(Protocol):
+    """A method that starts training from weights of another point or shape."""
+
+    def adopt(self, state: Mapping[str, Any]) -> Any:
+        """A network that takes of a stored state dict what fits."""
+
+
 def check_effort(effort: int, least: int = 0) -> int:
     """The effort of a search; ``TesseraError`` unless it is a whole number from ``least`` to ``MOST_SEARCH``."""
     if isinstance(effort, bool) or not isinstance(effort, int) or not least <= effort <= MOST_SEARCH:
@@ -110,7 +143,13 @@ class Method:
         tuple[str, ...]
     ] = ()  # parameters that any weights serve: how streams are made, how training began
     searches: ClassVar[str] = ""  # what search=N counts, such as 'gradient steps'; empty: no search at the encoder
+    suffix: ClassVar[str] = ".tsr"  # of the files that its streams are
     note: ClassVar[str] = ""  # what the rate counts, versions of binaries; stored in every cell
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images a model trains on: 3, or 1, where each colour is a grey image of its own."""
+        return 3
 
     def model(self) -> Any:
         """A freshly initialised ``torch.nn.Module``, or None for a method without weights."""

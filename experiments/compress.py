@@ -24,7 +24,7 @@ from benchmarks.datasets.files import SUFFIXES, is_image, natural
 from benchmarks.measure.metrics import METRICS
 from core import atomic, bitstream, checkpoint, devices
 from core.bitstream import BitstreamError
-from core.codec import Codec, Image, Method, TesseraError
+from core.codec import Codec, HasFingerprint, Image, Method, TesseraError
 from core.images import open_image, save_image
 from experiments.wiring import configured, default_params, sequence
 
@@ -95,9 +95,9 @@ class Report:
         return 0 if not self.failed else 1 if self.done or self.skipped else 2
 
 
-def open_codec(config: Mapping[str, Any]) -> tuple[Method, Codec]:
-    """The method a config names, and its codec with the weights, the device and the search the config asks for."""
-    method, effort = configured(config), config.get("search", 0)
+def open_codec(config: Mapping[str, Any], effort: int = 0) -> tuple[Method, Codec]:
+    """The method a config names, and its codec with the config's weights and device, and a search at the encoder."""
+    method = configured(config)
     method.check_search(effort)
     return method, method.searching(codec_of(method, config), effort)
 
@@ -114,14 +114,14 @@ def compress(config: Mapping[str, Any], run: Any) -> int:
     jobs = list(_jobs(config, is_image, STREAMS, STREAM, report))
     if not jobs:
         return _finish(report)
-    method, codec = open_codec(config)
-    if any(job.target.suffix == ".mcq" for job in jobs) and getattr(method, "container", "") != "mcq":
+    method, codec = open_codec(config, config["search"])
+    if any(job.target.suffix == ".mcq" for job in jobs) and method.suffix != ".mcq":
         raise TesseraError("files named .mcq are those of McQuic: add params.container=mcq, or name the output .tsr.")
 
     def code(job: Job) -> Coded:
         image = open_image(job.source)
         known = read(job.target) if job.target.exists() and not config["overwrite"] else None
-        if known is not None and _foreign(known, codec, image):
+        if known is not None and _foreign(known, method, codec, image):
             raise _refusal(job.target)
         stream = codec.compress(image)
         if known is not None:
@@ -288,13 +288,12 @@ def _refusal(target: Path) -> TesseraError:
     )
 
 
-def _foreign(known: bytes, codec: Codec, image: Image) -> bool:
+def _foreign(known: bytes, method: Method, codec: Codec, image: Image) -> bool:
     """Whether the header of a stream says that it is of another picture, method or checkpoint: no need to compress."""
-    fingerprint = getattr(codec, "fingerprint", None)
     try:
-        read = bitstream.unpack(known, fingerprint) if isinstance(fingerprint, bytes) else None
+        read = bitstream.unpack(known, codec.fingerprint) if isinstance(codec, HasFingerprint) else None
     except BitstreamError:
-        return getattr(codec, "container", "") != "mcq"
+        return method.suffix != ".mcq"
     return read is not None and (read.height, read.width, read.channels) != image.shape
 
 

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,11 +24,12 @@ from benchmarks.figures import paper
 from benchmarks.figures.rd import training_figure
 from benchmarks.measure.provenance import provenance
 from core import atomic, checkpoint, devices, launch, memory, parallel
-from core.codec import Image, Method, TesseraError
+from core.codec import Adopts, Image, Method, TesseraError
 from core.finite import check_weights
 from core.images import as_rgb
 from core.registry import discover, make_method
 from core.train import Crops, TrainConfig, fit, shares
+from core.trainable import CountsCodes, HasLambda, HasTrainingOptions, Strided
 from experiments.evaluate import say_refused
 from experiments.run_record import claim, facts
 from experiments.wiring import changed, default_params
@@ -73,22 +74,11 @@ def train_config() -> None:
     data_root = None
 
 
-NAMED = {
+NAMED: dict[str, dict[str, Any]] = {
     "smoke": {"steps": 4, "batch": 2, "crop": 64, "log_every": 1, "save_every": 2},
     "paper": {"dataset": "folder:coco/train2017", "scales": (1.0,), "steps": 600_000, "batch": 64, "crop": 256,
               "lr": 2e-4, "schedule": "constant", "warmup": 0, "ema": 0.9999, "amp": False},
 }  # fmt: skip
-
-
-@runtime_checkable
-class CountsCodes(Protocol):
-    """A model whose entropy coder is made of counts over training images."""
-
-    def calibrate(self, images: Sequence[Image]) -> None:
-        """Count with the final weights, once, when training has ended."""
-
-    def monitor(self, images: Sequence[Image]) -> dict[str, float]:
-        """Usage of the codebooks over a few images, for the log."""
 
 
 @dataclass(frozen=True)
@@ -125,12 +115,11 @@ def train(config: Mapping[str, Any], run: Any) -> int:
     start = None if config["init"] is None else checkpoint.find(method, config["init"], any_point=True)
     model = _initial(method, start)
     _set_options(model, config, method.name)
-    stride = getattr(model, "stride", 1)
+    stride = model.stride if isinstance(model, Strided) else 1
     for name in ("crop", "first_crop"):
         if (config[name] or 0) % stride:
             raise TesseraError(f"{name}={config[name]} must be a multiple of {stride} for {method.name}.")
-    channels = getattr(method, "channels", 3)
-    images, data = training_data(config, channels)
+    images, data = training_data(config, method.channels)
     crops = (Crops if config["turns"] else Upright)(
         images, config["crop"], recipe.seed, (config["first_crop"] or 0, recipe.first_steps)
     )
@@ -161,14 +150,15 @@ OPTIONS: dict[str, tuple[Any, Callable[[Any], bool], str]] = {
 }
 
 
-def _set_options(model: Any, config: Mapping[str, Any], method: str) -> None:
+def _set_options(model: torch.nn.Module, config: Mapping[str, Any], method: str) -> None:
+    known = model.training_options if isinstance(model, HasTrainingOptions) else ()
     for name, (default, allowed, wanted) in OPTIONS.items():
         value = config[name]
         if not allowed(value):
             raise TesseraError(f"{name}={value} must be {wanted}.")
-        if value != default and not hasattr(model, name):
+        if value != default and name not in known:
             raise TesseraError(f"{name}={value} is an option of the QRes-VAE methods, not of {method}.")
-        if hasattr(model, name):
+        if name in known:
             setattr(model, name, value)
 
 
@@ -199,16 +189,17 @@ def validation(name: str, root: str | None, recipe: TrainConfig) -> Callable[[to
 
     @torch.no_grad()
     def measure(net: torch.nn.Module, step: int) -> dict[str, float]:
-        own = getattr(net, "lmb", None)
+        weighs = net if isinstance(net, HasLambda) else None
+        own = None if weighs is None else weighs.lmb
         values: dict[str, float] = {}
-        for lmb in (16.0, 64.0, 256.0) if getattr(net, "embedding", None) is not None else (own,):
-            if lmb is not None:
-                net.lmb = lmb
+        for lmb in (16.0, 64.0, 256.0) if weighs is not None and weighs.conditional else (own,):
+            if weighs is not None and lmb is not None:
+                weighs.lmb = lmb
             with torch.autocast(torch.device(recipe.device).type, torch.bfloat16, enabled=recipe.amp):
                 losses = [float(net(x.to(recipe.device)[None] / 255).loss) for x in batch]
             values["valid_loss" + (f"_{lmb:g}" if lmb else "")] = float(np.mean(losses))
-        if own is not None:
-            net.lmb = own
+        if weighs is not None and own is not None:
+            weighs.lmb = own
         return values
 
     return measure
@@ -251,7 +242,7 @@ def _recipe(config: Mapping[str, Any]) -> TrainConfig:
 
 
 def _initial(method: Method, start: checkpoint.Weights | None) -> torch.nn.Module:
-    if start is not None and hasattr(method, "adopt"):  # what fits of weights for another point
+    if start is not None and isinstance(method, Adopts):  # what fits of weights for another point
         state = checkpoint.read(start.path)
         check_weights(state, start.path)
         adopted: torch.nn.Module = method.adopt(state)

@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.measure import meter
 from core import entropy
-from core.codec import Image, Method
+from core.codec import HasBatches, Image, Method
 from core.images import open_image, save_image
 
 CODING = ("encode", "encode_uniform", "finish", "decode", "decode_uniform")
@@ -101,7 +101,7 @@ def measure(method: Method, model: Any, image: Image, batch: int, config: dict[s
 
 def _batched(codec: Any, batch: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Functions from images to streams and back: the codec's own for batches, or one by one."""
-    if batch > 1 and hasattr(codec, "compress_batch"):
+    if batch > 1 and isinstance(codec, HasBatches):
         return codec.compress_batch, codec.decompress_batch
     return lambda images: [codec.compress(i) for i in images], lambda streams: [codec.decompress(s) for s in streams]
 

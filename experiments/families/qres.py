@@ -174,7 +174,10 @@ def bits(config: Mapping[str, Any], run: Any) -> int:
     height, width = image.shape[:2]
     total, pixels = sum(part.total for part in parts), height * width
     maps = {part.name: part.per_pixel(height, width) for part in parts}
-    pictures, captions = [image, _heat(sum(maps.values()))], ["original", f"all: {total / pixels:.3f} bpp"]
+    pictures, captions = (
+        [image, _heat(np.sum(list(maps.values()), axis=0))],
+        ["original", f"all: {total / pixels:.3f} bpp"],
+    )
     rows = []
     for part in parts:
         rows.append((part.name, part.stride, part.channels, f"{part.total:.1f}", f"{part.total / total:.4f}"))
@@ -294,7 +297,8 @@ def _psnr(reference: Image, image: Image) -> float:
 def _heat(values: NDArray[np.float64]) -> Image:
     """Non-negative values (H, W) in the colours of viridis, from 0 to their largest."""
     scaled = values / max(values.max(), 1e-12)
-    return np.rint(255 * colormaps["viridis"](scaled)[..., :3]).astype(np.uint8)
+    picture: Image = np.rint(255 * colormaps["viridis"](scaled)[..., :3]).astype(np.uint8)
+    return picture
 
 
 def _table(path: Path, head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:

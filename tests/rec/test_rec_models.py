@@ -264,7 +264,7 @@ def test_wrong_options(words: str, answer: str) -> None:
 
 
 def test_recipes() -> None:
-    paper = options.commands(["rec", "train", "with", "method=rvae_small"])["train"][2]["paper"]
+    paper = options.commands(["rec", "train", "with", "method=rvae_small"])["train"].named["paper"]
     config = TrainConfig(steps=1, lr=paper["lr"], warmup=0, schedule=paper["schedule"])
     rates = [config.rate(step) / 1e-3 for step in (0, 49_999, 50_000, 150_000, 200_000, 400_000)]
     np.testing.assert_allclose(rates, [1, 1, 0.3, 0.027, 0.0081, 0.0081])

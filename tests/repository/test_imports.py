@@ -144,6 +144,22 @@ def test_benchmarks_know_no_method_by_name() -> None:
     assert not found
 
 
+def probes(tree: ast.Module) -> Iterator[int]:
+    """Lines that ask an object for a name which its type does not declare."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            named = len(node.args) > 2 and isinstance(node.args[1], ast.Constant)
+            if node.func.id == "hasattr" or (node.func.id == "getattr" and named):
+                yield node.lineno
+
+
+def test_experiments_ask_for_declared_capabilities_alone() -> None:
+    """Protocols and fields with defaults (docs/extending.md), so that a method can see what it may offer."""
+    trees = {path: tree for path, tree in modules().items() if path.relative_to(ROOT).parts[0] == "experiments"}
+    assert not [f"{path.relative_to(ROOT)}:{line}" for path, tree in trees.items() for line in probes(tree)]
+    assert len([*probes(ast.parse("hasattr(x, 'a')\ngetattr(x, 'b', 1)\ngetattr(x, name)"))]) == 2
+
+
 def test_file_names() -> None:
     files = [path for path in modules() if "site-packages" not in path.parts]
     hidden = [path for path in files if path.stem in sys.stdlib_module_names and path.stem != "__main__"]
@@ -204,6 +220,13 @@ def test_help_of_a_family_imports_nothing_that_takes_long(family: str) -> None:
     loaded = after(RUN.format(words=[family, "help"], run="run_module"))
     assert family in loaded
     assert not loaded & {"torch", "pandas", "matplotlib", "scipy", "sacred", "requests", "constriction"}
+
+
+@pytest.mark.parametrize("script", ["rd_curve", "match_rate", "lossless_table", "codebook_usage", "speed", "verify"])
+def test_help_of_a_script_imports_no_networks(script: str) -> None:
+    loaded = after(RUN.format(words=[f"benchmarks/{script}.py", "help"], run="run_path"))
+    assert "sacred" in loaded
+    assert not loaded & {"torch", "matplotlib", "seaborn", "scipy"}
 
 
 def test_a_curve_that_is_there_needs_neither_torch_nor_matplotlib(tmp_path: Path) -> None:
