@@ -124,7 +124,28 @@ def check_effort(effort: int, least: int = 0) -> int:
     return effort
 
 
-class Method:
+class Parameters:
+    """Base of frozen dataclasses of hyper-parameters; ``curve`` names the one that moves along a curve, if one does."""
+
+    curve: ClassVar[str | None] = None
+
+    def at(self, point: Point | None) -> Self:
+        """The same variant at another point of its curve."""
+        return self if self.curve is None else replace(self, **{self.curve: point})  # type: ignore[type-var]
+
+    @property
+    def variant(self) -> Mapping[str, Any]:
+        """The parameters except the one that moves along the curve, sorted by name."""
+        values = asdict(self)  # type: ignore[call-overload]
+        return {name: values[name] for name in sorted(values) if name != self.curve}
+
+    @classmethod
+    def parameters(cls) -> dict[str, Any]:
+        """Names and defaults of the hyper-parameters."""
+        return {f.name: getattr(cls(), f.name) for f in fields(cls)}  # type: ignore[arg-type]
+
+
+class Method(Parameters):
     """Base of every method: subclass as a frozen dataclass and register with ``@METHODS.register(name)``.
 
     Fields are hyper-parameters. ``curve`` names the field that moves along the rate-distortion curve and ``points``
@@ -133,7 +154,6 @@ class Method:
 
     name: ClassVar[str] = ""  # set by the registry
     paper: ClassVar[str] = ""
-    curve: ClassVar[str | None] = None
     points: ClassVar[tuple[Point, ...]] = ()
     trains_on: ClassVar[tuple[str, ...]] = ()
     lossless: ClassVar[bool] = False
@@ -180,10 +200,6 @@ class Method:
         """A sentence saying why the method cannot run on a data set (or at all here), or None."""
         return None
 
-    def at(self, point: Point | None) -> Self:
-        """The same variant at another point of its curve."""
-        return self if self.curve is None else replace(self, **{self.curve: point})  # type: ignore[type-var]
-
     @property
     def point(self) -> Point | None:
         """The setting of the field that moves along the curve."""
@@ -203,14 +219,3 @@ class Method:
             raise TesseraError(
                 f"{self.curve}={self.point} is outside of what {self.name} is trained for: use {low} to {high}."
             )
-
-    @property
-    def variant(self) -> Mapping[str, Any]:
-        """The parameters except the one that moves along the curve, sorted by name."""
-        values = asdict(self)  # type: ignore[call-overload]
-        return {name: values[name] for name in sorted(values) if name != self.curve}
-
-    @classmethod
-    def parameters(cls) -> dict[str, Any]:
-        """Names and defaults of the hyper-parameters."""
-        return {f.name: getattr(cls(), f.name) for f in fields(cls)}  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from benchmarks.datasets.files import SUFFIXES, is_image, natural
 from benchmarks.measure.metrics import METRICS
-from core import atomic, bitstream, checkpoint, devices
+from core import atomic, bitstream, checkpoint
 from core.bitstream import BitstreamError
 from core.codec import Codec, HasFingerprint, Image, Method, TesseraError
 from core.images import open_image, save_image
@@ -104,8 +104,7 @@ def open_codec(config: Mapping[str, Any], effort: int = 0) -> tuple[Method, Code
 
 def codec_of(method: Method, config: Mapping[str, Any]) -> Codec:
     """The codec of a method with the weights and on the device a config asks for."""
-    device, weights = devices.available(config["device"]), checkpoint.find(method, str(config["weights"]))
-    return method.codec(None if weights is None else checkpoint.load(method, weights).to(device))
+    return checkpoint.opened(method, str(config["weights"]), config["device"])[0]
 
 
 def compress(config: Mapping[str, Any], run: Any) -> int:
@@ -126,7 +125,7 @@ def compress(config: Mapping[str, Any], run: Any) -> int:
         stream = codec.compress(image)
         if known is not None:
             return Coded(stream, image, None, known == stream)
-        quality = _psnr(image, codec.decompress(stream)) if config["psnr"] else None
+        quality = METRICS["psnr"](image, codec.decompress(stream)) if config["psnr"] else None
         atomic.write_bytes(job.target, stream)
         return Coded(stream, image, quality)
 
@@ -146,7 +145,7 @@ def decompress(config: Mapping[str, Any], run: Any) -> int:
         image = codec.decompress(stream)
         if job.target.exists() and not config["overwrite"]:
             return Coded(stream, image, None, _shows(job.target, image))
-        quality = None if original is None else _psnr(open_image(original), image)
+        quality = None if original is None else METRICS["psnr"](open_image(original), image)
         save_image(job.target, image)
         return Coded(stream, image, quality)
 
@@ -303,9 +302,3 @@ def _shows(path: Path, image: Image) -> bool:
         return np.array_equal(open_image(path), image)
     except TesseraError:
         return False
-
-
-def _psnr(reference: Image, decoded: Image) -> float:
-    if reference.shape != decoded.shape:
-        raise TesseraError(f"the original is {reference.shape} and what was decoded {decoded.shape}: not a pair.")
-    return float(METRICS["psnr"].function(reference, decoded))

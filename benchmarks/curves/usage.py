@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from benchmarks.curves.curve import read_columns
 from benchmarks.store import CellResult, Store, StoreError
+from core.frequencies import entropy_bits
 
 COLUMNS = ("curve", "point", "seed", "level", "codebook", "used", "used (%)", "dead", "perplexity", "entropy (bits)")
 ROWS = 65536  # of codebook.csv that are read at once
@@ -61,8 +62,7 @@ class Usage:
     @property
     def entropy_bits(self) -> float:
         """Zero-order entropy of a code in bits; 0 where nothing is counted."""
-        shares = self.counts[self.counts > 0] / max(self.total, 1)
-        return float(-(shares * np.log2(shares)).sum()) + 0.0
+        return entropy_bits(self.counts)
 
     @property
     def perplexity(self) -> float:

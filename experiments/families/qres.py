@@ -139,7 +139,7 @@ def progressive(config: Mapping[str, Any], run: Any) -> int:
     final = views[-1].image if original is None else original
     rows, captions = [], []
     for view in views:
-        quality = _psnr(final, view.image)
+        quality = METRICS["psnr"](final, view.image)
         bpp = view.bits / pixels if view.bytes is None else 8 * view.bytes / pixels
         rows.append((view.levels, f"{view.bits:.1f}", view.bytes or "", f"{bpp:.5f}", f"{quality:.4f}"))
         captions.append(f"{view.levels} levels, {bpp:.3f} bpp, {quality:.2f} dB")
@@ -288,10 +288,6 @@ def _at(path: Path, work: Callable[[], Any]) -> Any:
         return work()
     except BitstreamError as error:
         raise TesseraError(f"{path}: {error}") from None
-
-
-def _psnr(reference: Image, image: Image) -> float:
-    return float(METRICS["psnr"].function(reference, image))
 
 
 def _heat(values: NDArray[np.float64]) -> Image:

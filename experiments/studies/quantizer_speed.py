@@ -115,9 +115,6 @@ class _Bound:
             return self.function(self.z)
 
 
-_bound = _Bound
-
-
 def _quantize(lattice: Any, z: Tensor) -> Callable[[], Any]:
     return _Bound(lattice.quantize, z)
 

@@ -222,12 +222,10 @@ def _gallery(static: Sequence[CellResult], config: Mapping[str, Any], title: str
     for name in dict.fromkeys(r.cell.method for r in static):
         result = [r for r in static if r.cell.method == name][-1]
         method: Method = make_method(name).at(result.cell.point)
-        weights = checkpoint.find(method, "ours")
-        if weights is not None:
-            codec = method.codec(checkpoint.load(method, weights))
-            shown = [np.asarray(codec.decompress(codec.compress(image))) for image in images]
-            numbers = f"{coded_bpp(result):.2f} bpp, {result.means['psnr']:.1f} dB"
-            rows.append((f"{name} {result.cell.point}\n{numbers}", shown))
+        codec, _ = checkpoint.opened(method, "ours")
+        shown = [np.asarray(codec.decompress(codec.compress(image))) for image in images]
+        numbers = f"{coded_bpp(result):.2f} bpp, {result.means['psnr']:.1f} dB"
+        rows.append((f"{name} {result.cell.point}\n{numbers}", shown))
     return save_gallery(rows, Path(config["results"]) / "figures" / f"{slug(f'vqvae {title}')}_pictures")
 
 
