@@ -171,7 +171,7 @@ def _image_set(
         trainable=official.trainable,
         private=facts.private,
         note=found.note,
-        overlaps=facts.overlaps,
+        overlaps=facts.overlaps if official.overlaps is None else official.overlaps,
         left_out=found.left_out,
         limit=limit if cut else None,
     )

@@ -47,7 +47,34 @@ TITLES = [  # name, title, number, subset, trainable, shape of the first image
         False,
         (32, 32, 3),
     ),
+    (
+        "imagenet32_unseen",
+        "imagenet32 sample, the 552 of 1000 that are not in imagenet_photos",
+        552,
+        True,
+        False,
+        (32, 32, 3),
+    ),
+    (
+        "lossless_pictures",
+        "lossless_pictures train (30 photos, 4000 cifar10, 448 imagenet64_sample)",
+        4478,
+        True,
+        True,
+        (512, 512, 3),
+    ),
 ]
+
+
+def test_what_is_trained_on_is_not_among_the_unseen():
+    """The classes on the list are those of the folder; models that saw them are scored on the others alone."""
+    root = shared("data")
+    names = {path.stem for path in (root / "imagenet_photos").glob("*.avif")}
+    unseen = {image.name for image in open_dataset("imagenet32_unseen", root=root)}
+    trained = {image.name for image in open_dataset("lossless_pictures", root=root)}
+    assert len(names) == 448 and not unseen & names and names <= trained and not unseen & trained
+    assert "lossless_pictures" in open_dataset("imagenet32", root=root).overlaps
+    assert open_dataset("imagenet32_unseen", root=root).overlaps == ("imagenet64_sample",)
 
 
 def encoded(image, kind="PNG"):

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pytorch_msssim import ms_ssim
 from torch import Tensor, nn
 
 from core import parallel
 from core.codec import Image, TesseraError
 from core.frequencies import entropy_bits
 from core.images import as_rgb, pad
+from core.similarity import ms_ssim
 from core.train import Step
 from vq.mcquic import augment
 from vq.mcquic.blocks import decoder, encoder
@@ -142,9 +142,7 @@ class McQuic(nn.Module):
         """What training minimises, of an output against its reference, both (B, 3, H, W) around (-1, 1)."""
         if self.recipe.target == "mse":
             return F.mse_loss(out, x)
-        with torch.autocast(out.device.type, enabled=False):  # variances are small differences
-            similarity: Tensor = ms_ssim(x + 1, out + 1, data_range=2.0)
-        return 1 - similarity
+        return 1 - ms_ssim(x + 1, out + 1, data_range=2.0).mean()
 
     def _quantise(self, x: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """Codewords and codes of every level, with gradients; without quantisation in the free steps."""

@@ -11,6 +11,7 @@ DATASETS = (
     "clic_professional_test",
     "cifar10",
     "imagenet32",
+    "imagenet32_unseen",
     "fashion_mnist",
     "fashion_mnist_train",
     "cifar10_train",

@@ -26,6 +26,7 @@ def qres() -> Iterator[Task]:
     yield curve("qres", "qres34m_vr", "kodak", "weights=runs/qres34m_vr", after=("train-qres34m_vr",), minutes=DAY)
     for dataset in ("kodak", "cifar10", "imagenet32"):
         yield lossless("qres", "qres34m_lossless", dataset)
+    yield from _qres_small_lossless()
     yield from _qres_large()
     yield from _qarv()
     yield from _evidence()
@@ -124,6 +125,21 @@ def _crossed(table: str, options: str, after: Sequence[str]) -> Task:
     """Streams of many settings, decoded by each."""
     command = f"python benchmarks/cross_decode.py with {options}"
     return made("qres", f"cross_decode-{table}", command, [f"tables/cross_decode_{table}.csv"], "kodak", after)
+
+
+def _qres_small_lossless() -> Iterator[Task]:
+    """The small lossless model; of the ImageNet sample it is measured on what it has not seen at another size."""
+    yield training(
+        "qres",
+        "qres3m_lossless",
+        "python -m qres train with method=qres3m_lossless dataset=lossless_pictures scales=[1.0] steps=60000 batch=4 "
+        "crop=128 first_crop=32 first_batch=64 first_share=0.5 first_again=3 hold=0.5 lr=1e-3 ema=0.9995 half=True "
+        "folder=runs/qres3m_lossless",
+        "lossless_pictures",
+        ("checkpoints/qres3m_lossless", "runs/qres3m_lossless"),
+    )
+    for dataset in ("kodak", "cifar10", "imagenet32_unseen"):
+        yield lossless("qres", "qres3m_lossless", dataset, "weights=runs/qres3m_lossless", ["train-qres3m_lossless"])
 
 
 def _qres_large() -> Iterator[Task]:
