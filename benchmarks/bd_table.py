@@ -25,7 +25,7 @@ import pandas as pd
 from benchmarks.curves import curve as curves
 from benchmarks.curves.bd import Method
 from benchmarks.curves.curve import Curve
-from benchmarks.figures.figure import metric_axis
+from benchmarks.figures.rd import metric_axis
 from benchmarks.measure.metrics import find_metric
 from benchmarks.store import Store
 from benchmarks.store.names import label_name, set_name, stem_of

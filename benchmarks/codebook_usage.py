@@ -15,8 +15,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from benchmarks.curves.usage import counted, usage_table
 from benchmarks.figures import paper
-from benchmarks.figures.usage import counted, usage_figures, usage_table
+from benchmarks.figures.usage import usage_figures
 from benchmarks.store import Store
 from benchmarks.store.names import set_name, stem_of
 from benchmarks.tables.files import to_files, to_markdown

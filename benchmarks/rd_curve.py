@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks.curves import curve as curves
 from benchmarks.curves.curve import Curve
 from benchmarks.figures import paper
-from benchmarks.figures.figure import rd_figure
+from benchmarks.figures.rd import rd_figure
 from benchmarks.store import Store
 from benchmarks.store.names import label_name, set_name, stem_of
 from benchmarks.tables.files import to_markdown

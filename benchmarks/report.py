@@ -20,26 +20,19 @@ import pandas as pd
 
 from benchmarks.curves import curve as rd
 from benchmarks.curves.bd import BDResult
-from benchmarks.curves.bd_pairs import METHOD, RESAMPLES, all_pairs
 from benchmarks.curves.curve import Curve
+from benchmarks.curves.groups import BD_NOTE, PUBLISHED, Group, Pairs, drawn_metrics, group_curves
 from benchmarks.figures import comparisons, stored
 from benchmarks.figures import figure as figures
 from benchmarks.figures.drawing import processors, render_all
-from benchmarks.measure.metrics import METRICS
+from benchmarks.figures.rd import Part, bd_figure, bd_name, metric_axis, rd_figure
 from benchmarks.page import page
 from benchmarks.store import CellResult, Store, listing
-from benchmarks.store.names import set_name
 from benchmarks.tables import files
 from benchmarks.tables import results as tables
 from core import commandline
 from core.codec import TesseraError
 
-PUBLISHED = ("vtm18", "bpg444", "qres34m-paper", "qarv-paper", "mbt2018-mean", "bmshj2018-hyperprior")
-ANCHORS = ("vtm18", "jpeg")  # the first of these that has the metric is the anchor shown first
-SUBSET_NOTE = "Published curves are of whole data sets, so none stands beside a subset."
-BD_NOTE = (
-    f"{METHOD.upper()} of log rate over the common range; 95 % intervals from {RESAMPLES} resamples of the images."
-)
 CROWDED = 16  # measured curves beyond which a figure on paper is drawn in parts
 LATTICES = ("lattice_", "llvq_")
 DEFAULTS = {"results": "results", "published": ",".join(PUBLISHED), "processes": "", "figures": "True"}
@@ -81,7 +74,7 @@ def build_report(
 def build_page(
     store: Store,
     cells: Sequence[CellResult],
-    groups: Sequence[page.Group],
+    groups: Sequence[Group],
     lossless: pd.DataFrame,
     published: Sequence[str] = PUBLISHED,
     own: Collection[str] = (),
@@ -93,53 +86,12 @@ def build_page(
     return page.write_page(data, folder)
 
 
-def drawn_metrics() -> tuple[str, ...]:
-    """The metrics that have a figure: the registered ones in dB, in order of registration."""
-    return tuple(name for name, metric in METRICS.items() if metric.unit == "dB")
-
-
-def group_curves(cells: Sequence[CellResult], leading: Sequence[str] = PUBLISHED) -> list[page.Group]:
-    """The measured curves by data set and subset, whole sets first, those of most curves before others; published ones,
-    the leading ones first, join whole sets only."""
-    measured = rd.of_cells(cells, by_title=True)
-    groups = []
-    for dataset, title in dict.fromkeys((c.dataset, c.title) for c in measured):
-        mine = tuple(c for c in measured if (c.dataset, c.title) == (dataset, title))
-        subset = any(c.subset for c in mine)
-        place = {label: i for i, label in enumerate(leading)}
-        beside = () if subset else sorted(rd.published(dataset), key=lambda c: place.get(c.label, len(place)))
-        note = SUBSET_NOTE if subset and rd.published(dataset) else ""
-        every = _distinct((*mine, *beside))
-        bd = {m: _pairs(every, m) for m in drawn_metrics()}
-        name = set_name(dataset, title, mine[0].pictures)
-        groups.append(page.Group(name, title, every, subset, note, bd))
-    return sorted(groups, key=lambda g: (g.subset, -len(g.curves), g.name, g.title))
-
-
-def _distinct(curves: Sequence[Curve]) -> tuple[Curve, ...]:
-    """The curves without published ones whose label a measured curve bears: two rows of one name mislead."""
-    taken = {c.label for c in curves if c.source == "measured"}
-    return tuple(c for c in curves if c.source == "measured" or c.label not in taken)
-
-
-def _pairs(curves: Sequence[Curve], metric: str) -> page.Pairs:
-    lossy = [c for c in curves if not c.lossless]
-    results = all_pairs(lossy, metric)
-    names = tuple(c.label for c in lossy if any(c.label in pair for pair in results))
-    return page.Pairs(names, results, first_anchor(names), BD_NOTE)
-
-
-def first_anchor(names: Sequence[str]) -> str:
-    """The anchor shown first among curves that have the metric: one of ``ANCHORS``, else the first ('' for none)."""
-    return next((a for a in (*ANCHORS, *names) if a in names), "")
-
-
-def _chosen(group: page.Group, published: Sequence[str]) -> list[Curve]:
+def _chosen(group: Group, published: Sequence[str]) -> list[Curve]:
     """The curves on paper: measured ones and the chosen published ones."""
     return [c for c in group.curves if c.source == "measured" or c.label in published]
 
 
-def _group_figures(group: page.Group, metrics: Sequence[str], published: Sequence[str]) -> list[figures.Figure]:
+def _group_figures(group: Group, metrics: Sequence[str], published: Sequence[str]) -> list[figures.Figure]:
     """Figures of one data set."""
     chosen, drawn = _chosen(group, published), []
     lossy = [c for c in chosen if not c.lossless]
@@ -147,14 +99,14 @@ def _group_figures(group: page.Group, metrics: Sequence[str], published: Sequenc
         pairs = group.bd[metric]
         if found := _against_anchor(group, lossy, pairs):
             results = {c.label: result for c, result in found}
-            drawn.append(figures.bd_figure(results, pairs.anchor, metric, group.name, group.title))
-        drawn += [figures.rd_figure(chosen, metric, name=group.name, part=part) for part in parts(lossy)]
+            drawn.append(bd_figure(results, pairs.anchor, metric, group.name, group.title))
+        drawn += [rd_figure(chosen, metric, name=group.name, part=part) for part in parts(lossy)]
         if metric == metrics[0]:
             drawn += _beside(group, lossy, metric)
     return drawn
 
 
-def parts(curves: Sequence[Curve]) -> list[figures.Part | None]:
+def parts(curves: Sequence[Curve]) -> list[Part | None]:
     """How a figure of curves is divided on paper: not at all (None), or where it would be crowded by kinds of methods.
 
     Lattices are one part, methods with other parameters than their defaults another; published curves join the rest.
@@ -166,11 +118,11 @@ def parts(curves: Sequence[Curve]) -> list[figures.Part | None]:
     changed = [c for c in measured if c not in lattices and c.label.startswith(f"{c.method}(")]
     rest = [c for c in curves if c not in lattices and c not in changed]
     named = (("lattices", lattices), ("other settings", changed), ("default settings", rest))
-    found = [figures.Part(name, frozenset(c.label for c in mine)) for name, mine in named if mine]
+    found = [Part(name, frozenset(c.label for c in mine)) for name, mine in named if mine]
     return [*found] if len(found) > 1 else [None]
 
 
-def _group_tables(group: page.Group, metrics: Sequence[str], published: Sequence[str], root: Path) -> list[Path]:
+def _group_tables(group: Group, metrics: Sequence[str], published: Sequence[str], root: Path) -> list[Path]:
     """Tables of one data set."""
     lossy = [c for c in _chosen(group, published) if not c.lossless]
     caption = f"{group.title}: all points."
@@ -178,14 +130,14 @@ def _group_tables(group: page.Group, metrics: Sequence[str], published: Sequence
     for metric in metrics:
         pairs = group.bd[metric]
         if found := _against_anchor(group, lossy, pairs):
-            axis = figures.metric_axis(metric)
+            axis = metric_axis(metric)
             caption = f"{group.title}: BD-rate against {pairs.anchor} at equal {axis.label}. {BD_NOTE}"
-            stem = root / "tables" / figures.bd_name(group.name, metric, pairs.anchor)
+            stem = root / "tables" / bd_name(group.name, metric, pairs.anchor)
             paths += files.to_files(tables.bd_frame(found, metric), stem, caption)
     return paths
 
 
-def _against_anchor(group: page.Group, curves: Sequence[Curve], pairs: page.Pairs) -> list[tuple[Curve, BDResult]]:
+def _against_anchor(group: Group, curves: Sequence[Curve], pairs: Pairs) -> list[tuple[Curve, BDResult]]:
     """Each curve that has a BD-rate against the anchor shown first, with it; none where there is no anchor."""
     if not pairs.anchor:
         return []
@@ -194,7 +146,7 @@ def _against_anchor(group: page.Group, curves: Sequence[Curve], pairs: page.Pair
     return [(c, pairs.results[anchor.label, c.label]) for c in tests]
 
 
-def _beside(group: page.Group, curves: Sequence[Curve], metric: str) -> list[figures.Figure]:
+def _beside(group: Group, curves: Sequence[Curve], metric: str) -> list[figures.Figure]:
     """Figures that are drawn for one metric only; the page has those of the others."""
     pairs = group.bd[metric]
     speed = [

@@ -26,8 +26,9 @@ from benchmarks.curves import curve as curves
 from benchmarks.curves.bd import bd_rate
 from benchmarks.curves.curve import Curve
 from benchmarks.figures.comparisons import mean_seconds
-from benchmarks.figures.figure import Axis, Figure, Series, metric_axis
+from benchmarks.figures.figure import Axis, Figure, Series
 from benchmarks.figures.paper import render
+from benchmarks.figures.rd import metric_axis
 from benchmarks.store import CellResult, Store
 from benchmarks.store.names import set_name
 from benchmarks.tables import files

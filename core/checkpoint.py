@@ -17,26 +17,23 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
 
 from core import devices, fingerprints, given
 from core.atomic import sha256, write_text, writing
 from core.codec import Codec, Method, MissingWeights, Point
 from core.download import DownloadError, Unreachable, fetch
-from core.finite import check_weights
 from core.given import CheckpointError as CheckpointError
 from core.given import Weights as Weights
 from core.given import listed, read_json
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
 PLACES = ("auto", "official", "ours")
 SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"
-State = Mapping[str, Tensor]
+State = Mapping[str, "Tensor"]
 _unreachable: dict[str, Unreachable] = {}  # hosts that gave no connection to this process: waited for once
 _offline = False
 
@@ -118,6 +115,8 @@ def points(method: Method, weights: str) -> tuple[Point, ...]:
 
 def load(method: Method, weights: Weights) -> nn.Module:
     """The method's model with these weights, in eval mode; every name and shape must match, every number be usable."""
+    from core.finite import check_weights
+
     model: nn.Module = method.model()
     state = method.read_state(read(weights.path))
     check_weights(state, weights.path)
@@ -142,6 +141,10 @@ def opened(method: Method, weights: str = "auto", device: object = "cpu") -> tup
 
 def read(path: Path) -> State:
     """The tensors in a safetensors file, or in an official pickle (``weights_only``; its model or state_dict)."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -154,7 +157,7 @@ def read(path: Path) -> State:
     for entry in ("model", "state_dict", "trainer", "_model"):  # where files of Lightning and of trainers keep it
         if isinstance(state, dict) and isinstance(state.get(entry), dict):
             state = state[entry]
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise CheckpointError(f"{path} is not a plain dictionary of tensors.")
     return state
 
@@ -197,11 +200,16 @@ def cache_dir() -> Path:
 
 
 def _save_tensors(state: dict[str, Tensor], path: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
     with writing(path, also=(SafetensorError,)) as part:
         save_file(state, part)
 
 
 def _halved(value: Tensor) -> Tensor:
+    import torch
+
     half = value.half() if value.is_floating_point() else value
     return half if not value.is_floating_point() or torch.equal(half.isfinite(), value.isfinite()) else value
 

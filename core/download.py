@@ -6,13 +6,13 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import requests
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Any
 
 from core import atomic
 from core.codec import TesseraError
+
+if TYPE_CHECKING:
+    import requests
 
 CONNECT_S = 10.0  # seconds to wait for a connection
 READ_S = 60.0  # seconds to wait for the next byte
@@ -54,6 +54,8 @@ def fetch(
     ``manual`` is the path named in errors for a file fetched by hand (default ``target``); ``timeouts`` are seconds
     (connect, read). Raises ``DownloadError``; what was wrong is deleted, what was cut off stays for the next try.
     """
+    import requests
+
     file, manual = Expected(target.name, size, sha256), manual or target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -98,6 +100,8 @@ def verify(path: Path, file: Expected) -> None:
 
 def _transfer(file: Expected, url: str, part: Path, timeouts: tuple[float, float], by_hand: str) -> None:
     """One connection, appended to ``part`` where the server can resume."""
+    import requests
+
     have = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
     try:
@@ -145,6 +149,8 @@ def _check_length(file: Expected, url: str, answer: requests.Response, start: in
 
 def _save(answer: requests.Response, part: Path, start: int, file: Expected) -> None:
     """Write the body behind the first ``start`` bytes of ``part``, with one bar or, without a terminal, lines."""
+    from tqdm import tqdm
+
     total = start + int(answer.headers.get("Content-Length", 0)) or None
     terminal = sys.stderr.isatty()
     options: dict[str, Any] = {"total": total, "initial": start, "unit": "B", "unit_scale": True, "desc": file.file}

@@ -13,5 +13,6 @@ def keep() -> bool:
     """Tell glibc to keep what is freed, from now on in this process; False where the C library is another one."""
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL("libc.so.6")
-        return bool(library.mallopt(_MMAP, 2**30) and library.mallopt(_TRIM, _MOST))
+        sizes = (2**30, 2**25)  # the larger one is refused by older versions
+        return any(library.mallopt(_MMAP, size) for size in sizes) and bool(library.mallopt(_TRIM, _MOST))
     return False

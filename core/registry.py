@@ -1,25 +1,30 @@
 """Things registered by name (methods, data sets, metrics) and the discovery of methods.
 
-``discover()`` imports the public modules of the packages that define methods, in sorted order, and then every entry
-point of the group ``tessera.methods``, so a third-party package adds a method by declaring one.
+``discover()`` reads the packages beside ``core`` whose ``__init__.py`` has the line ``TESSERA_METHODS = True``, imports
+those of their files with a line ``@METHODS.register("name")``, and then every entry point of the group
+``tessera.methods``, so a file in a family, or a package of somebody else, adds a method and nothing has to list it.
+What fails to import is left out with its reason (``METHODS.refused``); nobody else's methods suffer.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.util
-import pkgutil
+import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, TypeVar
 
 from core.codec import Method, TesseraError
 
-FAMILIES = ("lattice", "qres", "rec", "vq")
-PLUGINS = ("benchmarks.classical.methods",)  # methods the ruler itself brings: the classical codecs
+ROOT = Path(__file__).resolve().parents[1]  # where this package and those of the methods lie
+MARK = re.compile(rb"^TESSERA_METHODS = True\b", re.MULTILINE)
+HEAD = 4096  # bytes of an __init__.py in which the mark must stand
+REGISTERS = re.compile(r"""^@?(?:\w+\.)*METHODS\.register\((?:["']([^"']+)["'])?""", re.MULTILINE)
 
 T = TypeVar("T")
 
@@ -29,6 +34,21 @@ class UnknownName(TesseraError, KeyError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class Unusable(UnknownName):
+    """A name whose module cannot be imported here; the text says why."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why what a module registers is not there."""
+
+    module: str
+    reason: str  # without a full stop
+
+    def __str__(self) -> str:
+        return f"{self.module} cannot be imported here ({self.reason})"
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
@@ -47,6 +67,7 @@ class Registry(Mapping[str, T]):
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
+        self.refused: dict[str, Refusal] = {}  # by name, or by module where that does not say its names
         self._items: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -67,13 +88,23 @@ class Registry(Mapping[str, T]):
         try:
             return self._items[name]
         except KeyError:
-            raise unknown(self.kind, name, self._items) from None
+            raise self._unknown(name) from None
+
+    def _unknown(self, name: str) -> UnknownName:
+        if name in self.refused:
+            return Unusable(f"{self.kind} '{name}' cannot be used: {self.refused[name]}.")
+        also = "".join(f" {refusal}." for refusal in dict.fromkeys(self.refused.values()))
+        return UnknownName(f"{unknown(self.kind, name, self._items)}{also}")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._items)
 
     def __len__(self) -> int:
         return len(self._items)
+
+    def forget_failed(self) -> None:
+        """Drop what modules registered whose import then failed."""
+        self._items = {name: item for name, item in self._items.items() if _module(item) in sys.modules}
 
 
 METHODS: Registry[type[Method]] = Registry("method")
@@ -91,18 +122,52 @@ def make_method(name: str, params: Mapping[str, Any] | None = None) -> Method:
 
 @cache
 def discover() -> tuple[str, ...]:
-    """Import everything that registers methods (once per process); returns the imported module names."""
-    modules = [m for family in FAMILIES if importlib.util.find_spec(family) for m in _public_modules(family)]
-    modules += [plugin for plugin in PLUGINS if importlib.util.find_spec(plugin.partition(".")[0])]
-    for module in modules:
-        importlib.import_module(module)
-    plugins = sorted(entry_points(group="tessera.methods"), key=lambda e: e.name)
-    for plugin in plugins:
-        plugin.load()
-    return (*modules, *(p.value for p in plugins))
+    """Import everything that registers methods (once per process); returns the names of the imported modules."""
+    done = [_attempt(m, names, importlib.import_module, m) for p in method_packages() for m, names in _registering(p)]
+    for plugin in sorted(entry_points(group="tessera.methods"), key=lambda e: e.name):
+        done.append(_attempt(plugin.value, [plugin.name], type(plugin).load, plugin))
+    return tuple(module for module in done if module)
 
 
-def _public_modules(package: str) -> list[str]:
-    """Sorted dotted names of a package's modules whose names do not start with an underscore."""
-    path = importlib.import_module(package).__path__
-    return sorted(f"{package}.{m.name}" for m in pkgutil.iter_modules(path) if not m.name.startswith("_"))
+@cache
+def method_packages() -> tuple[str, ...]:
+    """Sorted names of the packages beside ``core`` that say they define methods; none is imported."""
+    return tuple(sorted(init.parent.name for init in ROOT.glob("*/__init__.py") if _marked(init)))
+
+
+def reason(error: BaseException) -> str:
+    """Why an import failed, in words, and what to do where a package is missing; no full stop."""
+    if isinstance(error, ModuleNotFoundError) and error.name and not (ROOT / error.name.partition(".")[0]).is_dir():
+        return f"the package {error.name} is not installed: pip install {error.name.partition('.')[0]}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200].rstrip('.')}"
+
+
+def _module(item: object) -> str:
+    return str(getattr(item, "__module__", __name__))
+
+
+def _marked(init: Path) -> bool:
+    with init.open("rb") as file:
+        return MARK.search(file.read(HEAD)) is not None
+
+
+def _registering(package: str) -> Iterator[tuple[str, list[str]]]:
+    """Sorted (module, names it registers) of a package's public files that register methods, at any depth."""
+    for path in sorted((ROOT / package).rglob("*.py")):
+        *folders, file = path.relative_to(ROOT).with_suffix("").parts
+        if file.startswith("_") or any(folder.startswith(("_", ".")) for folder in folders):
+            continue
+        names = REGISTERS.findall(path.read_text(encoding="utf-8", errors="replace"))
+        if names:
+            yield ".".join((*folders, file)), [name for name in names if name]
+
+
+def _attempt(module: str, names: list[str], load: Callable[[Any], Any], argument: Any) -> str | None:
+    """The module, loaded; or None, and the reason is kept."""
+    try:
+        load(argument)
+        return module
+    except (Exception, SystemExit) as error:  # of somebody's code: anything
+        METHODS.forget_failed()
+        METHODS.refused.update(dict.fromkeys(names or [module], Refusal(module, reason(error))))
+        return None

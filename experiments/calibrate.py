@@ -42,3 +42,6 @@ def calibrate(config: Mapping[str, Any], run: Any) -> int:
     stored = checkpoint.save(folder, model, {**meta, "weights": weights.id})
     print(f"{stored.id}: {stored.path} ({stored.meta['bytes'] / 1e6:.1f} MB)")
     return 0
+
+
+COMMANDS = {"calibrate": (calibrate_config, calibrate, None)}

@@ -16,7 +16,7 @@ from benchmarks.store import Cell, CellResult, Store
 from core import checkpoint, devices
 from core.checkpoint import Weights
 from core.codec import Codec, Method, TesseraError
-from core.registry import discover, make_method, unknown
+from core.registry import Unusable, discover, make_method, reason, unknown
 from experiments.wiring import changed, default_params, sequence
 
 
@@ -69,9 +69,12 @@ class Job:
 
     def codec(self) -> tuple[Codec, Codec]:
         """The plain codec and the one to be measured, which are the same without a search."""
-        model = checkpoint.load(self.method, self.weights).to(self.cell.device) if self.weights else None
-        plain = self.method.codec(model)
-        return plain, self.method.searching(plain, self.effort)
+        try:
+            model = checkpoint.load(self.method, self.weights).to(self.cell.device) if self.weights else None
+            plain = self.method.codec(model)
+            return plain, self.method.searching(plain, self.effort)
+        except ModuleNotFoundError as error:
+            raise TesseraError(f"{reason(error)}.") from error
 
 
 def plan_jobs(config: Mapping[str, Any], outcome: Outcome) -> tuple[ImageSet, list[Job]]:
@@ -173,7 +176,12 @@ def _methods(
     weights: str,
 ) -> Iterator[Method]:
     """Every method at every point; builds all of them first, so a typing error stops the run before it starts."""
-    built = [(name, make_method(name, params), params) for name, params in requests]
+    built = []
+    for name, params in requests:
+        try:
+            built.append((name, make_method(name, params), params))
+        except Unusable as error:
+            outcome.skipped.append(str(error))
     for _, method, _ in built:
         method.check_search(effort)
     for _, method, params in built:
@@ -258,3 +266,21 @@ def _tell(number: int, total: int, result: CellResult, seconds: float) -> None:
         f"[{number}/{total}] {where} on {cell.dataset}: {m['bpp']:.4f} bpp {quality} ({seconds:.0f} s, {left})",
         flush=True,
     )
+
+
+def evaluate_command(config: dict[str, Any], sacred_run: Any) -> int:
+    """Measure a method and print the numbers."""
+    from benchmarks.curves import curve
+    from benchmarks.tables.files import to_markdown
+    from benchmarks.tables.results import rd_table
+
+    outcome = evaluate(config, str(sacred_run._id or ""))
+    if outcome.cells:
+        keys = {result.key for result in outcome.cells}
+        found = curve.measured(Store(config["results"]), outcome.cells[0].cell.dataset, pictures=outcome.pictures)
+        print(to_markdown(rd_table([c for c in found if keys & set(c.cells)]), outcome.cells[0].about["title"]))
+    say(outcome)
+    return outcome.code
+
+
+COMMANDS = {"evaluate": (evaluation_config, evaluate_command, {"smoke": {"limit": 1}})}

@@ -4,41 +4,40 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, NoReturn
 
-from benchmarks.store import Store
-from benchmarks.tables.files import to_markdown
-from benchmarks.tables.results import rd_table
 from core.commandline import piped
 from core.registry import METHODS, discover, unknown
-from experiments import compress
-from experiments import train as training
-from experiments.evaluate import evaluate, evaluation_config, say
 from experiments.wiring import Scope, experiment, fail, guarded, run, with_defaults
 
+
+@dataclass(frozen=True)
+class Command:
+    """A word after ``python -m FAMILY``; its module is imported when it runs, not to be listed.
+
+    ``module`` has a dictionary ``COMMANDS``: word -> (config scope, body, named configs); ``named`` are put over those.
+    """
+
+    module: str
+    named: Mapping[str, Mapping[str, Any]] | None = None
+
+    def load(self, word: str) -> tuple[Scope, Any, dict[str, Any]]:
+        """The config scope, the body and the named configs of the word."""
+        scope, body, named = import_module(self.module).COMMANDS[word]
+        return scope, body, {**(named or {}), **(self.named or {})}
+
+
 COMMANDS = {
-    "train": (training.train_config, training.train, training.NAMED),
-    "evaluate": (evaluation_config, None, {"smoke": {"limit": 1}}),
-    **compress.COMMANDS,
+    "train": Command("experiments.train"),
+    "evaluate": Command("experiments.evaluate"),
+    "compress": Command("experiments.compress"),
+    "decompress": Command("experiments.compress"),
 }
 
 
-def evaluate_command(config: dict[str, Any], sacred_run: Any) -> int:
-    """Measure a method and print the numbers."""
-    outcome = evaluate(config, str(sacred_run._id or ""))
-    if outcome.cells:
-        from benchmarks.curves import curve
-
-        keys = {result.key for result in outcome.cells}
-        found = curve.measured(Store(config["results"]), outcome.cells[0].cell.dataset, pictures=outcome.pictures)
-        print(to_markdown(rd_table([c for c in found if keys & set(c.cells)]), outcome.cells[0].about["title"]))
-    say(outcome)
-    return outcome.code
-
-
-def main(
-    family: str, defaults: Mapping[str, Any], extra: Mapping[str, tuple[Scope, Any, Any]] | None = None
-) -> NoReturn:
+def main(family: str, defaults: Mapping[str, Any], extra: Mapping[str, Command] | None = None) -> NoReturn:
     """Run ``python -m FAMILY COMMAND with ...``; ``defaults`` replace configuration values where a command has them."""
     discover()
     commands = {**COMMANDS, **(extra or {})}
@@ -46,13 +45,14 @@ def main(
     mine = sorted(n for n, m in METHODS.items() if m.__module__.partition(".")[0] == family)
     if word in ("help", "-h", "--help"):
         usage = f"python -m {family} {'|'.join(commands)} [print_config] with method={'|'.join(mine)} key=value ..."
-        raise SystemExit(piped(lambda: print(f"usage: {usage}") or 0))
+        absent = {r for r in METHODS.refused.values() if r.module.partition(".")[0] == family}
+        lines = [f"usage: {usage}", *sorted(f"left out: {refusal}." for refusal in absent)]
+        raise SystemExit(piped(lambda: print(*lines, sep="\n") or 0))
     if word not in commands:
         fail(unknown(f"command of {family}", word, commands))
-    scope, body, named = commands[word]
+    scope, body, named = commands[word].load(word)
     ex = experiment(__file__, f"{family}_{word}", scope, named)
     known = ex.configurations[0]()
     with_defaults(ex, {key: value for key, value in defaults.items() if key in known})
-    command = guarded(body or evaluate_command)
-    ex.main(command)
+    ex.main(guarded(body))
     run(ex, [f"-m {family} {word}", *sys.argv[2:]])

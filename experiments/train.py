@@ -21,7 +21,7 @@ from PIL import Image as pillow
 
 from benchmarks.datasets import fingerprints, open_dataset, training_set
 from benchmarks.figures import paper
-from benchmarks.figures.figure import training_figure
+from benchmarks.figures.rd import training_figure
 from benchmarks.measure.provenance import provenance
 from core import atomic, checkpoint, devices, launch, memory, parallel
 from core.codec import Image, Method, TesseraError
@@ -316,3 +316,6 @@ def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+COMMANDS = {"train": (train_config, train, NAMED)}

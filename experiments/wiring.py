@@ -16,26 +16,18 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any, NoReturn
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: two spinning threads on a shared machine crawl
-warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
-
-from sacred import SETTINGS, Experiment
-from sacred.config.config_files import load_config_file
-from sacred.observers import FileStorageObserver
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from core import checkpoint, commandline
 from core.codec import Method, TesseraError
 from core.options import check, literal
-from core.registry import METHODS, discover, make_method, unknown
+from core.registry import METHODS, discover, make_method, reason, unknown
 
+if TYPE_CHECKING:
+    from sacred import Experiment
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: two spinning threads on a shared machine crawl
 ROOT = Path(__file__).resolve().parents[1]
-SETTINGS.CAPTURE_MODE = "sys"  # the default loses the end of the output now and then
-SETTINGS.CONFIG.READ_ONLY_CONFIG = False
-SETTINGS.DISCOVER_SOURCES = "none"
-SETTINGS.DISCOVER_DEPENDENCIES = "none"  # each cell records versions and commit itself
-
 Scope = Callable[..., Any]
 _given: set[str] = set()  # names of params.NAME=... on the command line that runs
 
@@ -47,6 +39,13 @@ def experiment(
 
     ``config`` is a module-level function in Sacred's sense: its local variables are the configuration.
     """
+    warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
+    from sacred import SETTINGS, Experiment  # here: it takes longer to import than a help text to print
+
+    SETTINGS.CAPTURE_MODE = "sys"  # the default loses the end of the output now and then
+    SETTINGS.CONFIG.READ_ONLY_CONFIG = False
+    SETTINGS.DISCOVER_SOURCES = "none"
+    SETTINGS.DISCOVER_DEPENDENCIES = "none"  # each cell records versions and commit itself
     ex = Experiment(name, base_dir=str(ROOT), save_git_info=False)
     ex.add_source_file(script)
     quiet: Any = logging.getLogger(name)
@@ -133,6 +132,8 @@ def guarded(body: Callable[..., int]) -> Callable[..., int]:
             fail(error)
         except BrokenPipeError:
             sys.exit(commandline.gone())
+        except ModuleNotFoundError as error:  # what a method needs is imported when it is used
+            fail(TesseraError(f"{reason(error)}."))
         except (MemoryError, RuntimeError) as error:  # torch's own has no class of its own on a CPU
             if not isinstance(error, MemoryError) and "alloc" not in str(error):
                 raise
@@ -217,6 +218,8 @@ def _check_command(ex: Experiment, words: Sequence[str]) -> None:
 
 def _check_file(name: str, known: Mapping[str, Any]) -> None:
     """The options of a configuration file, checked as those of the command line."""
+    from sacred.config.config_files import load_config_file
+
     try:
         given = load_config_file(name)
     except Exception as error:  # of JSON, YAML, pickles and suffixes
@@ -231,6 +234,8 @@ def _check_file(name: str, known: Mapping[str, Any]) -> None:
 
 def _observe(ex: Experiment, words: Sequence[str]) -> None:
     """Keep provenance under <results>/sacred, in the one process that writes."""
+    from sacred.observers import FileStorageObserver
+
     results = next((w.removeprefix("results=") for w in words if w.startswith("results=")), "results")
     together = next((w.removeprefix("processes=") for w in words if w.startswith("processes=")), "1") != "1"
     if os.environ.get("RANK", "1" if together else "0") != "0" or "-u" in words:

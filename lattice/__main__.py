@@ -14,8 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from core.codec import TesseraError
 from core.registry import unknown
-from experiments.calibrate import calibrate, calibrate_config
-from experiments.family import main
+from experiments.family import Command, main
 from experiments.wiring import fail
 
 METHODS = {
@@ -84,4 +83,4 @@ if __name__ == "__main__":
         sys.argv[:] = translated(sys.argv)
     except TesseraError as error:
         fail(error)
-    main("lattice", DEFAULTS, {"calibrate": (calibrate_config, calibrate, {})})
+    main("lattice", DEFAULTS, {"calibrate": Command("experiments.calibrate")})

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from core import checkpoint
 from core.codec import Method
 from core.registry import METHODS, unknown
-from lattice.codec import LatticeCodec
-from lattice.network import BACKBONES, DIM, Backbone, LatticeVAE
-from lattice.points import LatticeError
-from lattice.quantizers import DESIRED, Codebook, DiagonalLattice, MovingCodebook, RowQuantizer
-from lattice.trained import BlockLattice, LearnedLattice
+from lattice.published import BACKBONES, DESIRED, DIM, Backbone
+
+if TYPE_CHECKING:
+    from lattice.codec import LatticeCodec
+    from lattice.network import LatticeVAE
+    from lattice.quantizers import RowQuantizer
 
 PAPER = "Khalil, Piechocki, Santos-Rodriguez, arXiv 2310.09382"
 
@@ -46,10 +47,14 @@ class LatticeMethod(Method):
 
     def model(self) -> LatticeVAE:
         """A fresh network as published."""
+        from lattice.network import LatticeVAE
+
         return LatticeVAE(self._backbone(), self.quantizer())
 
     def codec(self, model: LatticeVAE) -> LatticeCodec:
         """A codec of the model in eval mode."""
+        from lattice.codec import LatticeCodec
+
         return LatticeCodec(model, self.name, checkpoint.digest(model))
 
     def read_state(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -70,6 +75,8 @@ class PublishedVQ(LatticeMethod):
 
     def quantizer(self) -> RowQuantizer:
         """A codebook."""
+        from lattice.quantizers import Codebook
+
         return Codebook(DIM, self.size, self.commitment)
 
 
@@ -84,6 +91,8 @@ class PublishedEMA(LatticeMethod):
 
     def quantizer(self) -> RowQuantizer:
         """A codebook of moving averages."""
+        from lattice.quantizers import MovingCodebook
+
         return MovingCodebook(DIM, self.size, self.commitment, self.decay)
 
 
@@ -100,6 +109,8 @@ class Sparse(LatticeMethod):
 
     def quantizer(self) -> RowQuantizer:
         """A diagonal lattice that starts wide."""
+        from lattice.quantizers import DiagonalLattice
+
         return DiagonalLattice(DIM, self.codes, self.sparsity, self.commitment)
 
 
@@ -113,6 +124,8 @@ class Dense(LatticeMethod):
 
     def quantizer(self) -> RowQuantizer:
         """A diagonal lattice that starts narrow."""
+        from lattice.quantizers import DiagonalLattice
+
         return DiagonalLattice(DIM, 0, self.sparsity, self.commitment)
 
 
@@ -128,6 +141,9 @@ class Trained(LatticeMethod):
 
     def model(self) -> LatticeVAE:
         """A fresh network, without the activations behind latent and image."""
+        from lattice.network import LatticeVAE
+        from lattice.points import LatticeError
+
         if not self.lmb > 0:
             raise LatticeError(f"lmb={self.lmb} must be positive.")
         return LatticeVAE(self._backbone(), self.quantizer(), ends=False, weight=self.lmb * 255.0**2 / 100, rate=1.0)
@@ -141,6 +157,8 @@ class Fixed(Trained):
 
     def quantizer(self) -> RowQuantizer:
         """The lattice in every block."""
+        from lattice.trained import BlockLattice
+
         return BlockLattice(DIM, self.width, self.lattice)
 
 
@@ -194,4 +212,6 @@ class FullRank(Trained):
 
     def quantizer(self) -> RowQuantizer:
         """A learned basis."""
+        from lattice.trained import LearnedLattice
+
         return LearnedLattice(DIM, self.width, self.block)

@@ -8,7 +8,6 @@ network has a LeakyReLU behind the latent and one behind the image; without ``en
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,27 +20,11 @@ from core.frequencies import entropy_bits
 from core.planes import batches, to_planes
 from core.train import Step
 from lattice.points_coder import Coder
+from lattice.published import DIM, Backbone
 from lattice.quantizers import RowQuantizer
 
 BATCH_PIXELS = 2**15  # of images that are encoded together where there are many
 CALIBRATION = 2**20  # vectors of training images, evenly spread, whose symbols are counted
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """Channels of the image, widths (a stride of 2 each), what is subtracted from images in [0, 1]."""
-
-    channels: int
-    hidden: tuple[int, ...]
-    shift: float
-
-
-BACKBONES = {
-    "fashion_mnist": Backbone(1, (64,), 0.5),
-    "celeba": Backbone(3, (64,), 0.0),
-    "ffhq": Backbone(3, (16, 32), 0.0),
-}
-DIM = 64  # of a latent vector
 
 
 class Residual(nn.Module):

@@ -19,8 +19,8 @@ from torch.nn import functional as F
 from core import parallel
 from lattice.points import LatticeError
 from lattice.points_coder import WINDOW
+from lattice.published import DESIRED
 
-DESIRED = 512  # codes that the paper's initial spacing is made for
 LARGEST = 2**23  # of a coordinate: beyond it float32 skips whole numbers
 SCORES = 2**19  # distances to codewords held at once: 2 MB, which stay in the cache
 

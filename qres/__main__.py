@@ -16,9 +16,14 @@ python -m qres pictures with method=qres3m_vr  # samples, progressive decoding, 
 python -m qres sizes with method=qres3m_vr points=4,16 dataset=kodak  # against files of the official code
 """
 
-from experiments.families import qres
-from experiments.family import main
-from experiments.studies import official_sizes, qres_pictures
+from experiments.family import Command, main
+
+FIGURES = ("sample", "progressive", "bits", "preview", "interpolate", "inpaint")
+EXTRA = {
+    **dict.fromkeys(FIGURES, Command("experiments.families.qres")),
+    "sizes": Command("experiments.studies.official_sizes"),
+    "pictures": Command("experiments.studies.qres_pictures"),
+}
 
 if __name__ == "__main__":
-    main("qres", {"method": "qres3m_vr"}, {**qres.COMMANDS, **official_sizes.COMMANDS, **qres_pictures.COMMANDS})
+    main("qres", {"method": "qres3m_vr"}, EXTRA)

@@ -7,13 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from core import checkpoint
 from core.codec import Method, TesseraError
 from core.registry import METHODS
-from qres.codec import QResCodec
-from qres.network import QRES3M, QRES3M_VR, QRES17M, QRES34M, QRES34M_LOSSLESS, QRES34M_VR, Architecture, QResVAE
+from qres.architectures import (
+    QARV_BASE,
+    QRES3M,
+    QRES3M_VR,
+    QRES17M,
+    QRES34M,
+    QRES34M_LOSSLESS,
+    QRES34M_VR,
+    Architecture,
+)
+
+if TYPE_CHECKING:
+    from qres.codec import QResCodec
+    from qres.network import QResVAE
 
 
 class QRes(Method):
@@ -28,10 +40,14 @@ class QRes(Method):
 
     def model(self) -> QResVAE:
         """A fresh network, strictly with the official state-dict names."""
+        from qres.network import QResVAE
+
         return QResVAE(self.arch, self.lmb)
 
     def codec(self, model: QResVAE) -> QResCodec:
         """A codec of the model in eval mode; ``TesseraError`` for a lambda that it is not trained for."""
+        from qres.codec import QResCodec
+
         self.check_point()
         return QResCodec(model, self.name, checkpoint.digest(model))
 
@@ -41,6 +57,8 @@ class QRes(Method):
         A method with a ``conditional`` architecture also takes its weights, folded at the method's lambda.
         """
         if self.conditional is not None and any(name.startswith("embedding.") for name in state):
+            from qres.network import QResVAE
+
             conditional = QResVAE(self.conditional, self.lmb)
             conditional.load_state_dict(state)
             return conditional.at_lambda().state_dict()
@@ -101,6 +119,8 @@ class QRes34MLossless(QRes):
 
     def model(self) -> QResVAE:
         """A fresh network, strictly with the official state-dict names."""
+        from qres.network import QResVAE
+
         return QResVAE(self.arch, lmb=1)
 
 
@@ -133,6 +153,8 @@ class QResVR(Ranged):
 
     def model(self) -> QResVAE:
         """A fresh conditional network."""
+        from qres.network import QResVAE
+
         return QResVAE(self.arch, self.lmb, self.lmb_range, self.target)
 
 
@@ -152,3 +174,21 @@ class QRes34MVR(QResVR):
     arch: ClassVar[Architecture] = QRES34M_VR
     points: ClassVar[tuple[float, ...]] = (16, 32, 64, 128, 256, 512, 1024, 2048)
     lmb_range: tuple[float, float] = (16, 2048)
+
+
+@METHODS.register("qarv_base")
+@dataclass(frozen=True)
+class QARVBase(Ranged):
+    """93 M parameters, natural images, one set of weights for every ``lmb`` (paper: 16 to 2048)."""
+
+    arch: ClassVar[Architecture] = QARV_BASE
+    paper: ClassVar[str] = "Duan et al., TPAMI 2023, arXiv 2302.08899"
+    points: ClassVar[tuple[Any, ...]] = (16, 32, 64, 128, 256, 512, 1024, 2048)
+    lmb: float = 64
+    lmb_range: tuple[float, float] = (16, 2048)  # of training
+
+    def model(self) -> QResVAE:
+        """A fresh network, strictly with the official state-dict names."""
+        from qres.qarv import QARVModel
+
+        return QARVModel(self.arch, self.lmb, self.lmb_range)

@@ -1,4 +1,4 @@
-"""The networks of the quantised hierarchical VAEs as data, and the model that runs them.
+"""The networks of the quantised hierarchical VAEs: the layers of an architecture, and the model that runs them.
 
 Graphical model, coarse to fine (x image, z_i latents, f the top-down state)::
 
@@ -10,7 +10,7 @@ Coding: s_i = round(posterior_i - mean_i), z_i = s_i + mean_i; s_i is entropy-co
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,97 +20,12 @@ from torch import Tensor, nn
 from core.codec import TesseraError
 from core.registry import unknown
 from core.train import Step
+from qres.architectures import Architecture, Layer
 from qres.blocks import CNX, CNXDown, Gaussian, LambdaEmbedding, Latent, VDLatent, up
 from qres.likelihood import code_log_likelihood, train_log_likelihood
 
 LN2 = math.log(2)
 MS_SSIM_SCALE = 0.04  # of 1 - MS-SSIM against squared error, so that a lambda buys about the same rate with either
-Layer = tuple[Any, ...]
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """Bottom-up and top-down layers in checkpoint order, as (kind, arguments...) tuples, and the input normalisation.
-
-    Encoder kinds: ``patch`` (out, rate), ``cnx`` (width, kernel), ``down`` (width, out, rate). Decoder kinds:
-    ``latent`` (width, z, kernel), ``up`` (width, out, rate), ``nearest`` (rate,), ``convt`` (width, out, kernel).
-    ``qres.qarv`` has others too, among them ``key``, which marks the features that the decoder sees.
-    ``embedding`` > 0 makes the model conditional on lambda; ``least`` bounds the hidden width of its small nets.
-    """
-
-    encoder: tuple[Layer, ...]
-    decoder: tuple[Layer, ...]
-    shift: float
-    scale: float
-    embedding: int = 0
-    gamma: float = 1e-6
-    least: int = 0
-
-    @property
-    def stride(self) -> int:
-        """The factor between the image and the coarsest latent; images are padded to its multiples."""
-        return math.prod(layer[-1] for layer in self.encoder if layer[0] in ("patch", "down"))
-
-    @property
-    def top_width(self) -> int:
-        """Channels of the coarsest state."""
-        return int(self.decoder[0][1])
-
-    @property
-    def kept(self) -> frozenset[int]:
-        """Encoder layers whose outputs the latent blocks see: keys if there are any, else the last of each stride."""
-        kinds = [layer[0] for layer in self.encoder]
-        ends = [i for i, after in enumerate([*kinds[1:], "down"]) if after == "down"]
-        return frozenset([i for i, kind in enumerate(kinds) if kind == "key"] or ends)
-
-    @property
-    def latents(self) -> tuple[Layer, ...]:
-        """The latent blocks, coarse to fine."""
-        return tuple(layer for layer in self.decoder if layer[0] == "latent")
-
-
-def _cnx(width: int, kernel: int, times: int) -> tuple[Layer, ...]:
-    return (("cnx", width, kernel),) * times
-
-
-_ENCODER_34M = (
-    ("patch", 192, 4), *_cnx(192, 7, 6), ("down", 192, 384, 2), *_cnx(384, 7, 6), ("down", 384, 384, 2),
-    *_cnx(384, 5, 6), ("down", 384, 384, 2), *_cnx(384, 3, 4), ("down", 384, 384, 2), *_cnx(384, 1, 2),
-)  # fmt: skip
-_DECODER_34M = (
-    ("latent", 384, 16, 1), ("up", 384, 384, 2), *(("latent", 384, 14, 3),) * 2, ("up", 384, 384, 2),
-    *(("latent", 384, 12, 5),) * 3, ("up", 384, 384, 2), *(("latent", 384, 10, 7),) * 3, ("up", 384, 192, 2),
-    *(("latent", 192, 8, 7),) * 3,
-)  # fmt: skip
-
-QRES34M_LOSSLESS = Architecture(_ENCODER_34M, _DECODER_34M, -0.4546259594901961, 3.67572653978347)
-QRES34M = Architecture(_ENCODER_34M, (*_DECODER_34M, ("up", 192, 3, 4)), -0.4546259594901961, 3.67572653978347)
-# Conditional on lambda; the embedding is small, so that float16 weights take less than 70 MB.
-QRES34M_VR = replace(QRES34M, embedding=16, gamma=0.1)
-QRES17M = Architecture(
-    (
-        ("patch", 144, 4), *_cnx(144, 7, 6), ("down", 144, 288, 2), *_cnx(288, 5, 6), ("down", 288, 288, 2),
-        *_cnx(288, 3, 4), ("down", 288, 288, 4), *_cnx(288, 1, 2),
-    ),
-    (
-        ("latent", 288, 16, 1), ("nearest", 4), *(("latent", 288, 8, 3),) * 2, ("convt", 288, 288, 3),
-        *(("latent", 288, 6, 5),) * 4, ("convt", 288, 144, 5), *(("latent", 144, 4, 7),) * 5, ("up", 144, 3, 4),
-    ),
-    -0.4356, 3.397893306150187,
-)  # fmt: skip
-# Ours: the same blocks at about a tenth of the parameters and of the work, no stride-64 level, conditional on lambda.
-QRES3M_VR = Architecture(
-    (
-        ("patch", 64, 4), *_cnx(64, 7, 2), ("down", 64, 128, 2), *_cnx(128, 5, 3), ("down", 128, 192, 2),
-        *_cnx(192, 5, 3), ("down", 192, 192, 2), *_cnx(192, 3, 1),
-    ),
-    (
-        ("latent", 192, 16, 1), ("up", 192, 192, 2), *(("latent", 192, 14, 3),) * 2, ("up", 192, 128, 2),
-        *(("latent", 128, 12, 5),) * 2, ("up", 128, 64, 2), *(("latent", 64, 8, 5),) * 2, ("up", 64, 3, 4),
-    ),
-    -0.4546259594901961, 3.67572653978347, embedding=48, gamma=0.1, least=48,
-)  # fmt: skip
-QRES3M = replace(QRES3M_VR, embedding=0)
 
 
 class Encoder(nn.Module):

@@ -8,38 +8,16 @@ differs is that every ConvNeXt block is conditional on lambda, and the widths an
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from core.registry import METHODS
+from qres.architectures import Architecture, Layer
 from qres.blocks import AdaCNX, AdaLatent, up
 from qres.likelihood import coarse_log_likelihood
-from qres.methods import Ranged
-from qres.network import Architecture, Decoder, Encoder, Layer, QResVAE
+from qres.network import Decoder, Encoder, QResVAE
 
 PERIOD, MAX_LAMBDA = 64, 8192  # sinusoids take lambdas from 1 to 8192 as 0 to 64
-
-# ``cnx`` (width, kernel, ratio), ``down`` (width, out, rate) without a block, ``key`` and ``stop`` without parameters:
-# the decoder sees keys, and the encoder is done at stop. ``latent`` (width, z, kernel, ratio, width of the features).
-QARV_BASE = Architecture(
-    (
-        ("patch", 192, 4), *(("cnx", 192, 7),) * 7, ("down", 192, 384, 2), *(("cnx", 384, 7),) * 6, ("key",),
-        ("cnx", 384, 7), ("down", 384, 512, 2), *(("cnx", 512, 5),) * 6, ("key",),
-        ("cnx", 512, 7), ("down", 512, 512, 2), *(("cnx", 512, 3),) * 4, ("key",),
-        ("cnx", 512, 7), ("down", 512, 512, 2), *(("cnx", 512, 1),) * 4, ("key",),
-    ),
-    (
-        ("latent", 512, 32, 1, 4, 512), ("cnx", 512, 1, 4), ("up", 512, 512, 2),
-        ("cnx", 512, 3, 3), *(("latent", 512, 32, 3, 3, 512),) * 2, ("cnx", 512, 3, 3), ("up", 512, 384, 2),
-        ("cnx", 384, 5, 2), *(("latent", 384, 96, 5, 2, 512),) * 3, ("cnx", 384, 5, 2), ("up", 384, 256, 2),
-        ("cnx", 256, 7, 1.75), *(("latent", 256, 8, 7, 1.75, 384),) * 3, ("stop",), ("cnx", 256, 7, 1.75),
-        ("up", 256, 128, 2), *(("cnx", 128, 7, 1.5),) * 8, ("up", 128, 3, 4),
-    ),
-    -0.4546259594901961, 3.67572653978347, embedding=256,
-)  # fmt: skip
 
 
 def _block(layer: Layer, arch: Architecture) -> nn.Module:
@@ -124,19 +102,3 @@ class QARVModel(QResVAE):
     def loss_weight(self, lmb: Tensor) -> Tensor:
         """Every image counts the same, (B,), whatever its lambda."""
         return torch.ones_like(lmb)
-
-
-@METHODS.register("qarv_base")
-@dataclass(frozen=True)
-class QARVBase(Ranged):
-    """93 M parameters, natural images, one set of weights for every ``lmb`` (paper: 16 to 2048)."""
-
-    arch: ClassVar[Architecture] = QARV_BASE
-    paper: ClassVar[str] = "Duan et al., TPAMI 2023, arXiv 2302.08899"
-    points: ClassVar[tuple[Any, ...]] = (16, 32, 64, 128, 256, 512, 1024, 2048)
-    lmb: float = 64
-    lmb_range: tuple[float, float] = (16, 2048)  # of training
-
-    def model(self) -> QARVModel:
-        """A fresh network, strictly with the official state-dict names."""
-        return QARVModel(self.arch, self.lmb, self.lmb_range)

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from core import checkpoint
 from core.codec import Codec, Method, TesseraError
 from core.registry import METHODS
-from rec.latents import Settings
-from rec.lossless import LosslessCodec
-from rec.lossless_bitsback import BitsBackCodec
-from rec.lossy import LossyCodec
-from rec.models.four_level_vae import FourLevelVAE
-from rec.models.level_vae import LevelVAE, OneLevelVAE, TwoLevelVAE
-from rec.models.resnet_vae import Architecture, ResNetVAE
+
+if TYPE_CHECKING:
+    from rec.latents import Settings
+    from rec.models.four_level_vae import FourLevelVAE
+    from rec.models.level_vae import LevelVAE, OneLevelVAE, TwoLevelVAE
+    from rec.models.resnet_vae import ResNetVAE
 
 PAPER = "Flamich et al., NeurIPS 2020, arXiv 2010.01185"
 
@@ -47,6 +46,8 @@ class Coded(Method):
     @property
     def settings(self) -> Settings:
         """How latents are coded."""
+        from rec.latents import Settings
+
         return Settings(
             coder=self.coder,
             n_beams=self.n_beams,
@@ -74,11 +75,16 @@ class Lossless(Coded):
 
     def model(self) -> ResNetVAE:
         """A fresh network."""
+        from rec.models.resnet_vae import Architecture, ResNetVAE
+
         arch = Architecture(self.num_res_blocks, self.deterministic_filters, self.stochastic_filters, self.likelihood)
         return ResNetVAE(arch, self.lamb, self.beta)
 
     def codec(self, model: ResNetVAE) -> Codec:
         """A codec of the model in eval mode."""
+        from rec.lossless import LosslessCodec
+        from rec.lossless_bitsback import BitsBackCodec
+
         kind = BitsBackCodec if self.coder == "bits_back" else LosslessCodec
         return kind(model, self.settings, self.name, checkpoint.digest(model))
 
@@ -116,6 +122,8 @@ class Lossy(Coded):
 
     def codec(self, model: LevelVAE) -> Codec:
         """A codec of the model in eval mode."""
+        from rec.lossy import LossyCodec
+
         return LossyCodec(model, self.settings, self.name, checkpoint.digest(model))
 
     def adopt(self, state: Mapping[str, Any]) -> LevelVAE:
@@ -142,6 +150,8 @@ class IREC1(Lossy):
 
     def model(self) -> OneLevelVAE:
         """A fresh network."""
+        from rec.models.level_vae import OneLevelVAE
+
         return OneLevelVAE(self.filters, **self.training)
 
 
@@ -155,6 +165,8 @@ class IREC2(Lossy):
 
     def model(self) -> TwoLevelVAE:
         """A fresh network."""
+        from rec.models.level_vae import TwoLevelVAE
+
         return TwoLevelVAE(self.level_1_filters, self.level_2_filters, **self.training)
 
 
@@ -167,6 +179,8 @@ class IREC4(Lossy):
 
     def model(self) -> FourLevelVAE:
         """A fresh network."""
+        from rec.models.four_level_vae import FourLevelVAE
+
         return FourLevelVAE(self.filters, **self.training)
 
 

@@ -20,13 +20,13 @@ On images: ``python -m vq train|evaluate|... with method=NAME dataset=...``, as 
 
 import sys
 
-from experiments.families.mcquic import COMMANDS as OTHERS
-from experiments.families.mcquic import TRAIN
-from experiments.family import main
-from experiments.studies.toy import refuse_unknown
-from experiments.studies.toy_train import toy_train_config, train
-from vq.toy.methods import TOY
+from experiments.family import Command, main
 
+MCQUIC = dict.fromkeys(("dataset", "sizes"), Command("experiments.families.mcquic"))
+# Published: learning rate 1e-3 sqrt(8) / 8 for a batch of 8, two cycles of 1000 epochs, warm-up of two epochs; here an
+# epoch is 250 steps.
+PAPER = {"scales": (1.0,), "crop": 512, "batch": 8, "steps": 500_000, "optimizer": "lamb", "lr": 3.5e-4, "cycles": 2,
+         "warmup": 500, "clip": 1e9, "ema": 0.0, "amp": False, "save_every": 2500}  # fmt: skip
 IMAGES = {
     "method": "vqvae_ema",
     "dataset": "fashion_mnist",
@@ -49,14 +49,21 @@ def _for_images(words: list[str]) -> bool:
     """Whether the command line names a method and it is not one for toy sources."""
     named = [word.removeprefix("method=") for word in words if word.startswith("method=")]
     options = {word.partition("=")[0] for word in words}
-    return bool(named) and named[-1] not in TOY and not options & {"source", "regime", "gif"}
+    if not named or options & {"source", "regime", "gif"}:
+        return False
+    from vq.toy.methods import TOY
+
+    return named[-1] not in TOY
 
 
 if __name__ == "__main__":
     other = sys.argv[1:2] != ["train"]
-    photographs = any(word.startswith("method=mcquic") for word in sys.argv) or sys.argv[1:2] in [[c] for c in OTHERS]
-    vectors = {"train": (toy_train_config, train, {"smoke": {"vectors": 10_000}})}
-    toy = {} if other or photographs or _for_images(sys.argv) else vectors
+    photographs = any(word.startswith("method=mcquic") for word in sys.argv) or sys.argv[1:2] in [[c] for c in MCQUIC]
+    toy = not (other or photographs or _for_images(sys.argv))
     if toy:
+        from experiments.studies.toy import refuse_unknown
+
         refuse_unknown(sys.argv)
-    main("vq", {} if toy else PHOTOGRAPHS if photographs else IMAGES, toy | OTHERS | (TRAIN if photographs else {}))
+        main("vq", {}, MCQUIC | {"train": Command("experiments.studies.toy_train")})
+    train = {"train": Command("experiments.train", {"paper": PAPER})} if photographs else {}
+    main("vq", PHOTOGRAPHS if photographs else IMAGES, MCQUIC | train)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from benchmarks.classical import programs as programs  # registers bpg, flif, hm and vtm
 from benchmarks.classical import stills, video
 from benchmarks.classical.base import CHROMA, Anchor, Limits, Range
 from core.codec import Codec

@@ -7,19 +7,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from benchmarks.figures.figure import (
-    RATE,
-    Axis,
-    Figure,
-    Part,
-    Series,
-    metric_axis,
-    near_and_far,
-    of_part,
-    plain,
-    refuse_mixture,
-    styles,
-)
+from benchmarks.figures.figure import Axis, Figure, Series, plain
+from benchmarks.figures.rd import RATE, Part, metric_axis, near_and_far, of_part, refuse_mixture, styles
 from benchmarks.store.names import slug, slugs, stem_of
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from typing import Any
 from benchmarks.curves.curve import PUBLISHED
 from benchmarks.figures import gallery
 from benchmarks.figures.figure import Axis, Figure, Series
-from benchmarks.page.sections import AGAIN, read_json
 from benchmarks.store.names import slug
+from benchmarks.store.records import AGAIN, read_json
 from core.images import open_image
 
 log = logging.getLogger("tessera.report")

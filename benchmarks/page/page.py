@@ -13,14 +13,15 @@ import json
 import os
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from benchmarks.curves.groups import Group, Pairs
 from benchmarks.figures.comparisons import SPEEDS, images_figure, mean_seconds
-from benchmarks.figures.figure import Figure, as_data, look, metric_axis, plain, rd_figure, styles
+from benchmarks.figures.figure import Figure, as_data, look, plain
+from benchmarks.figures.rd import metric_axis, rd_figure, styles
 from benchmarks.page.sections import made_by, stored, toy_cells, usage_sections
 from benchmarks.store import CellResult, Store, StoreError
 from core import atomic
@@ -35,28 +36,6 @@ HERE = Path(__file__).resolve().parent
 SCRIPTS = ("base.js", "chart.js", "bd.js", "panel.js", "images.js", "page.js")  # in the order they run
 IMAGES = 60  # images of a data set that the page shows one by one
 DOTS = 100  # images of a curve in the page's figure of all images: a browser draws each as an element
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """BD-rates of all ordered pairs (anchor, test) among the named curves; ``anchor`` is the one shown first."""
-
-    names: tuple[str, ...]
-    results: Mapping[tuple[str, str], BDResult]
-    anchor: str
-    method: str = ""  # a sentence on how they were computed
-
-
-@dataclass(frozen=True)
-class Group:
-    """What is compared: the curves of one data set, or of one subset of it, and their BD-rates by metric."""
-
-    name: str  # part of file names
-    title: str
-    curves: tuple[Curve, ...]
-    subset: bool = False
-    note: str = ""
-    bd: Mapping[str, Pairs] = field(default_factory=dict)
 
 
 def page_data(

@@ -7,8 +7,6 @@ is a CSV with its caption in the Markdown file beside it. Names decide the secti
 from __future__ import annotations
 
 import csv
-import json
-import logging
 import os
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
@@ -17,12 +15,13 @@ from typing import Any
 from urllib.parse import quote
 
 from benchmarks.curves.curve import titles
+from benchmarks.curves.usage import read_usages, usage_table
 from benchmarks.figures.figure import as_data, plain
-from benchmarks.figures.usage import read_usages, usage_figures, usage_table
+from benchmarks.figures.usage import usage_figures
 from benchmarks.store import CellResult
 from benchmarks.store.names import slug
+from benchmarks.store.records import AGAIN, log, read_json
 
-log = logging.getLogger("tessera.report")
 SECTIONS = {
     "toy": ("toy_", "lattice_gap"),
     "overhead": ("rec_",),
@@ -31,7 +30,6 @@ SECTIONS = {
     "pictures": ("pictures_",),
 }
 REST = "other"
-AGAIN = "run the command that writes it again"
 
 
 def usage_sections(cells: Iterable[CellResult]) -> list[dict[str, Any]]:
@@ -87,18 +85,6 @@ def _twin(path: Path) -> bool:
 
 def _section(stem: str) -> str:
     return next((name for name, starts in SECTIONS.items() if stem.startswith(starts)), REST)
-
-
-def read_json(path: Path, needed: Collection[str] = ()) -> dict[str, Any] | None:
-    """A stored document with all ``needed`` fields; None, with a warning, for what cannot be read or lacks them."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(document, dict) and set(needed) <= document.keys():
-            return document
-        log.warning("%s lacks fields: %s.", path, AGAIN)
-    except (OSError, ValueError) as error:
-        log.warning("%s cannot be read (%s): %s.", path, error, AGAIN)
-    return None
 
 
 def _table(path: Path) -> dict[str, Any] | None:

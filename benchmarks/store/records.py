@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import time
 from collections.abc import Collection, Mapping
@@ -71,3 +72,19 @@ def _number(value: Any) -> Any:
     """A value of a table as JSON has it; what is missing or not finite is null."""
     value = value.item() if hasattr(value, "item") else value
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+log = logging.getLogger("tessera.report")
+AGAIN = "run the command that writes it again"
+
+
+def read_json(path: Path, needed: Collection[str] = ()) -> dict[str, Any] | None:
+    """A stored document with all ``needed`` fields; None, with a warning, for what cannot be read or lacks them."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(document, dict) and set(needed) <= document.keys():
+            return document
+        log.warning("%s lacks fields: %s.", path, AGAIN)
+    except (OSError, ValueError) as error:
+        log.warning("%s cannot be read (%s): %s.", path, error, AGAIN)
+    return None

@@ -18,18 +18,12 @@ from core import atomic
 from core.codec import TesseraError
 from core.images import decode_image, open_image
 from experiments import compress as files
-from experiments import train as training
 from experiments.wiring import default_params
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 SMALLEST = 512  # pixels of a side
 MAP_SIZE = 2**40  # the largest the file may grow, in bytes; it takes what it holds
 AT_ONCE = 64  # images of one transaction: what an interruption loses
-# Published: learning rate 1e-3 sqrt(8) / 8 for a batch of 8, two cycles of 1000 epochs, warm-up of two epochs; here an
-# epoch is 250 steps.
-PAPER = {"scales": (1.0,), "crop": 512, "batch": 8, "steps": 500_000, "optimizer": "lamb", "lr": 3.5e-4, "cycles": 2,
-         "warmup": 500, "clip": 1e9, "ema": 0.0, "amp": False, "save_every": 2500}  # fmt: skip
-TRAIN = {"train": (training.train_config, training.train, {**training.NAMED, "paper": PAPER})}
 
 
 def dataset_config() -> None:

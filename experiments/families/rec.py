@@ -7,7 +7,7 @@ from typing import Any
 
 from core.codec import TesseraError
 from core.registry import unknown
-from experiments import train as training
+from experiments.family import Command
 
 MODELS = {
     "resnet_vae": "rvae",
@@ -94,11 +94,15 @@ def defaults(words: Sequence[str]) -> dict[str, Any]:
     return {"method": METHOD, **(RECIPES[method][0] if words[1:2] == ["train"] and method in RECIPES else {})}
 
 
-def commands(words: Sequence[str]) -> dict[str, Any]:
+def commands(words: Sequence[str]) -> dict[str, Command]:
     """The training command, with the published recipe of the method as its named config ``paper``."""
+    if words[1:2] != ["train"]:
+        return {}
+    from experiments import train as training
+
     paper: Mapping[str, Any] = RECIPES.get(_method(words), RECIPES[METHOD])[1]
     smoke = training.NAMED["smoke"] | {"crop": 64 if paper is PUBLISHED_LOSSY else 32}
-    return {"train": (training.train_config, training.train, {"smoke": smoke, "paper": paper})}
+    return {"train": Command("experiments.train", {"smoke": smoke, "paper": paper})}
 
 
 def _method(words: Sequence[str]) -> str:

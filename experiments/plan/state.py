@@ -219,7 +219,8 @@ def _obstacles(task: Task) -> Iterator[str]:
     _check_script(task)
     options = task.options
     names = (options.get("methods") or options.get("method") or "").split(",")
-    unknown = [name for name in names if name and name not in METHODS]
+    yield from (f"{name}: {METHODS.refused[name]}." for name in names if name in METHODS.refused)
+    unknown = [name for name in names if name and name not in METHODS and name not in METHODS.refused]
     if unknown:
         yield f"there is no method {', '.join(unknown)} in this version."
     if options.get("device", "cpu").startswith("cuda"):

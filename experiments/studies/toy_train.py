@@ -86,6 +86,9 @@ def train(config: Mapping[str, Any], run: Any) -> int:
     return 0
 
 
+COMMANDS = {"train": (toy_train_config, train, {"smoke": {"vectors": 10_000}})}
+
+
 def _method(config: Mapping[str, Any]) -> Any:
     """The method with the settings of the regime, below those a user gave."""
     params, regime = changed_params(config), config["regime"]

@@ -19,11 +19,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from benchmarks.curves.usage import usage_table, usages
 from benchmarks.datasets import open_dataset
 from benchmarks.figures import paper
 from benchmarks.figures.figure import Axis, Figure, Series
 from benchmarks.figures.gallery import save_gallery
-from benchmarks.figures.usage import usage_figures, usage_table, usages
+from benchmarks.figures.usage import usage_figures
 from benchmarks.store import CellResult
 from benchmarks.store.names import slug
 from benchmarks.tables.files import to_files, to_markdown

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.figures.usage import ROWS, Usage, counted, usage_figures, usage_table, usages
+from benchmarks.curves.usage import ROWS, Usage, counted, usage_table, usages
+from benchmarks.figures.usage import usage_figures
 from benchmarks.store import Cell, CellResult, Store, StoreError
 
 

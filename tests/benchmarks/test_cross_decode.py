@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import cross_decode
-from benchmarks.cross_decode import Setting, Tally, groups, measure, stored
+from benchmarks.cross_decode import stored
+from benchmarks.measure.settings import Setting, Tally, groups, measure, settings
 from core.codec import TesseraError
 
 IMAGES = [np.full((2, 3, 3), level, dtype=np.uint8) for level in (10, 20, 30)]
@@ -64,8 +64,8 @@ def test_a_second_run_reads_the_first(tmp_path: Any, monkeypatch: pytest.MonkeyP
 
 
 def test_settings_cover_threads_kernels_layouts_and_batches() -> None:
-    assert len({str(way) for way in cross_decode.settings(["cpu"], [1, 2])}) == 16
-    assert len(cross_decode.settings(["cpu", "cuda"], [1, 2])) == 20
+    assert len({str(way) for way in settings(["cpu"], [1, 2])}) == 16
+    assert len(settings(["cpu", "cuda"], [1, 2])) == 20
 
 
 def test_the_command_writes_a_table_for_each_method_and_its_parameters(command: Any, tmp_path: Any) -> None:

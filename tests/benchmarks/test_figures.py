@@ -22,9 +22,10 @@ from benchmarks.curves.bd_pairs import all_pairs
 from benchmarks.curves.curve import Curve
 from benchmarks.figures import comparisons, paper
 from benchmarks.figures import figure as figures
+from benchmarks.figures.rd import bd_figure, rd_figure
 from benchmarks.store import listing as written
 from benchmarks.tables import results
-from tests.support.report_samples import image_name, sample_results, stored_figures
+from tests.support.report_samples import sample_results, stored_figures
 
 
 def make(label: str, source: str = "measured", dataset: str = "kodak", gain: float = 0.0, points: int = 4) -> Curve:
@@ -38,7 +39,7 @@ def make(label: str, source: str = "measured", dataset: str = "kodak", gain: flo
 
 
 def test_rd_figure_has_units_title_and_the_rows_behind_its_points() -> None:
-    figure = figures.rd_figure([make("a"), make("b", "published")], "psnr")
+    figure = rd_figure([make("a"), make("b", "published")], "psnr")
     assert (figure.x.text, figure.y.text) == ("rate [bits per pixel]", "PSNR [dB]")
     assert figure.title == "kodak, first 3, PSNR"
     first, second = figure.series
@@ -50,12 +51,12 @@ def test_rd_figure_has_units_title_and_the_rows_behind_its_points() -> None:
 
 def test_a_label_keeps_its_style_and_a_published_one_of_the_same_name_differs() -> None:
     every = [make("a"), make("b"), make("a", "published")]
-    all_styles = [s.style for s in figures.rd_figure(every).series]
+    all_styles = [s.style for s in rd_figure(every).series]
     assert all_styles == [0, 1, 2]
     few = [replace(every[1]), *every[:1]]
-    assert {s.label: s.style for s in figures.rd_figure(few).series} == {"b": 0, "a": 1}
+    assert {s.label: s.style for s in rd_figure(few).series} == {"b": 0, "a": 1}
     mixed = [make("x", dataset="clic"), *every]
-    chosen = figures.rd_figure(mixed, dataset="kodak").series
+    chosen = rd_figure(mixed, dataset="kodak").series
     assert {(s.label, s.source): s.style for s in chosen} == {
         ("a", "measured"): 1,
         ("b", "measured"): 2,
@@ -65,7 +66,7 @@ def test_a_label_keeps_its_style_and_a_published_one_of_the_same_name_differs() 
 
 def test_one_figure_shows_one_data_set() -> None:
     with pytest.raises(ValueError, match="clic, kodak"):
-        figures.rd_figure([make("a"), make("b", dataset="clic")])
+        rd_figure([make("a"), make("b", dataset="clic")])
 
 
 def test_points_without_the_metric_are_left_out_and_told() -> None:
@@ -73,10 +74,10 @@ def test_points_without_the_metric_are_left_out_and_told() -> None:
     short.points.loc[0, "psnr"] = math.inf
     short.points.loc[2, "psnr"] = math.nan
     none.points["psnr"] = math.nan
-    figure = figures.rd_figure([short, none, replace(make("exact"), lossless=True)])
+    figure = rd_figure([short, none, replace(make("exact"), lossless=True)])
     assert [(s.label, s.names, s.cells) for s in figure.series] == [("short", ("1", "3"), ("short-1", "short-3"))]
     assert figure.notes == ("without PSNR: none",)
-    assert figures.rd_figure([none]).window is None
+    assert rd_figure([none]).window is None
 
 
 def test_no_two_of_many_curves_look_alike() -> None:
@@ -87,14 +88,14 @@ def test_no_two_of_many_curves_look_alike() -> None:
 
 
 def test_the_legend_reads_as_the_lines_lie() -> None:
-    figure = figures.rd_figure([make("low"), make("high", gain=2), make("middle", "published", gain=1)])
+    figure = rd_figure([make("low"), make("high", gain=2), make("middle", "published", gain=1)])
     assert [figure.series[i].label for i in figure.order] == ["high", "middle", "low"]
     handles = paper.draw(figure).axes[0].get_legend().get_texts()
     assert [text.get_text() for text in handles] == ["high", "middle (published)", "low"]
 
 
 def test_the_figure_lies_beside_its_pictures(tmp_path: Path) -> None:
-    figure = figures.rd_figure([make("a"), make("b", "published")])
+    figure = rd_figure([make("a"), make("b", "published")])
     data = json.loads(paper.render(figure, tmp_path)[-1].read_text())
     assert [s["legend"] for s in data["series"]] == ["a", "b (published)"] and data["order"] == [0, 1]
     assert data["series"][0]["x"] == pytest.approx([0.2, 0.4, 0.8, 1.6]) and data["series"][0]["cells"][0] == "a-0"
@@ -160,31 +161,22 @@ def test_the_report_removes_its_files_of_old_names_only(tmp_path: Path) -> None:
 
 
 def test_the_window_follows_the_measured_curves() -> None:
-    left, right, bottom, top = figures.rd_figure([make("a"), make("p", "published", points=8)]).window or (0,) * 4
+    left, right, bottom, top = rd_figure([make("a"), make("p", "published", points=8)]).window or (0,) * 4
     assert (left, right) == (0, pytest.approx(1.6 * 1.04)) and bottom < 30 and 39 < top < 42
 
 
 def test_a_curve_beyond_uncompressed_images_hides_no_other() -> None:
     far = make("dense")
     far = replace(far, points=far.points.assign(bpp=far.points["bpp"] + 288))
-    figure = figures.rd_figure([make("near"), far])
+    figure = rd_figure([make("near"), far])
     assert [s.label for s in figure.series] == ["near"] and "dense at 288 bits per pixel" in figure.notes[-1]
-    assert [s.label for s in figures.rd_figure([far]).series] == ["dense"], "alone it is shown"
-
-
-def test_image_figure_is_of_one_image(tmp_path: Path) -> None:
-    store = sample_results(tmp_path, kept=False)
-    curves = [c for c in rd.measured(store, "kodak") if not c.lossless]
-    figure = figures.image_figure(curves, image_name(2))
-    rows = store.read(figure.series[0].cells[1]).images.set_index("image")
-    assert (figure.series[0].x[1], figure.series[0].y[1]) == tuple(rows.loc[image_name(2), ["bpp", "psnr"]])
-    assert image_name(2) in figure.title and [s.label for s in figure.series] == ["alpha", "beta", "gamma"]
+    assert [s.label for s in rd_figure([far]).series] == ["dense"], "alone it is shown"
 
 
 def test_bd_figure_sorts_and_names_what_has_no_overlap() -> None:
     good = BDResult(-5.0, 0.2, 30, 40, 4, 4, "pchip", (-6.0, -4.0), True)
     found = {"worse": replace(good, rate_percent=7.0, interval=None), "good": good, "far": replace(good, overlap=False)}
-    figure = figures.bd_figure(found, "anchor", "psnr", "kodak", "kodak")
+    figure = bd_figure(found, "anchor", "psnr", "kodak", "kodak")
     bars = figure.series[0]
     assert (bars.names, bars.x, bars.low, bars.high) == (("good", "worse"), (-5.0, 7.0), (-6.0, 7.0), (-4.0, 7.0))
     assert figure.notes == ("no overlap with anchor: far",) and figure.kind == "bar"
@@ -193,8 +185,8 @@ def test_bd_figure_sorts_and_names_what_has_no_overlap() -> None:
 @pytest.mark.parametrize("kind", ["line", "bar"])
 def test_paper_writes_the_same_bytes_again(tmp_path: Path, kind: str) -> None:
     result = BDResult(-5.0, 0.2, 30, 40, 4, 4, "pchip", (-6.0, -4.0), True)
-    line = figures.rd_figure([make("a"), make("b", "published", gain=1)])
-    figure = line if kind == "line" else figures.bd_figure({"x": result}, "y", "psnr", "kodak", "kodak")
+    line = rd_figure([make("a"), make("b", "published", gain=1)])
+    figure = line if kind == "line" else bd_figure({"x": result}, "y", "psnr", "kodak", "kodak")
     first, second = paper.render(figure, tmp_path / "1"), paper.render(figure, tmp_path / "2")
     assert [p.suffix for p in first] == [".pdf", ".png", ".json"]
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
@@ -205,7 +197,7 @@ def test_paper_writes_the_same_bytes_again(tmp_path: Path, kind: str) -> None:
 
 
 def test_paper_draws_again_only_what_changed(tmp_path: Path) -> None:
-    figure = figures.rd_figure([make("a")])
+    figure = rd_figure([make("a")])
     paths = paper.render(figure, tmp_path)
     before = [p.stat().st_mtime_ns for p in paths]
     paper.render(figure, tmp_path)
@@ -222,8 +214,8 @@ def test_paper_skips_an_empty_figure_and_leaves_the_users_settings(tmp_path: Pat
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    assert paper.render(figures.rd_figure([]), tmp_path) == []
-    paper.render(figures.rd_figure([make("a")]), tmp_path)
+    assert paper.render(rd_figure([]), tmp_path) == []
+    paper.render(rd_figure([make("a")]), tmp_path)
     assert dict(matplotlib.rcParams) == before
 
 

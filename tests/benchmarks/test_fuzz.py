@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import fuzz
+from benchmarks.measure.damage import KINDS, Mutation, Target, make_target, mutate
 from core import bitstream
 from core.bitstream import BitstreamError, Stream
 from core.registry import METHODS, discover, make_method
@@ -46,26 +47,26 @@ class Careless:
         return np.frombuffer(payload[4:], np.uint8).reshape(4, 4, 3)
 
 
-def target(fault: str = "", limit_s: float = 10.0) -> fuzz.Target:
+def target(fault: str = "", limit_s: float = 10.0) -> Target:
     codec = Careless(fault)
-    return fuzz.Target(codec, [codec.compress(IMAGE)], [IMAGE], True, limit_s)
+    return Target(codec, [codec.compress(IMAGE)], [IMAGE], True, limit_s)
 
 
 def test_mutations_are_reproducible_and_of_every_kind():
     streams = [Careless().compress(IMAGE), Careless().compress(IMAGE[::-1])]
-    made = [fuzz.mutate(streams, k % 2, 5, k, 0.5) for k in range(400)]
-    assert made == [fuzz.mutate(streams, k % 2, 5, k, 0.5) for k in range(400)]
-    assert {m.kind for m in made} == set(fuzz.KINDS) and 150 < sum(m.signed for m in made) < 250
+    made = [mutate(streams, k % 2, 5, k, 0.5) for k in range(400)]
+    assert made == [mutate(streams, k % 2, 5, k, 0.5) for k in range(400)]
+    assert {m.kind for m in made} == set(KINDS) and 150 < sum(m.signed for m in made) < 250
     assert len({m.data for m in made}) > 300
     for m in made:
         if m.signed:
             assert bitstream.unpack(m.data, b"toys").height == 4, "the damage is behind a header that is in order"
-    assert not any(fuzz.mutate([b"other format"], 0, 5, k, 1.0).signed for k in range(20))
+    assert not any(mutate([b"other format"], 0, 5, k, 1.0).signed for k in range(20))
 
 
 def test_streams_of_several_chunks_are_signed_behind_their_lengths():
     stream = bitstream.pack(Stream(b"toys", 4, 4, 3, (b"first", b"second"), 0))
-    made = [fuzz.mutate([stream], 0, 5, k, 1.0) for k in range(50)]
+    made = [mutate([stream], 0, 5, k, 1.0) for k in range(50)]
     head = 18  # two sides, the number of chunks and the first length behind the fixed fields
     assert all(m.signed and m.data[:6] + m.data[10:head] == stream[:6] + stream[10:head] for m in made)
     assert all(zlib.crc32(m.data[:6] + m.data[10:]) == int.from_bytes(m.data[6:10], "little") for m in made)
@@ -77,13 +78,13 @@ def test_a_sound_decoder_has_no_problems(tmp_path):
     words = Counter(word for counts in record["counts"].values() for word in counts)
     assert set(words) <= {"refused", "same picture"}
     assert sum(n for counts in record["counts"].values() for n in counts.values()) == 300
-    assert {k for k in record["counts"] if k.endswith("signed")} == {f"{k}, signed" for k in fuzz.KINDS}
+    assert {k for k in record["counts"] if k.endswith("signed")} == {f"{k}, signed" for k in KINDS}
 
 
 def test_another_whole_stream_is_no_damage():
     codec, pictures = Careless(), [IMAGE, np.ascontiguousarray(IMAGE[::-1])]
-    both = fuzz.Target(codec, [codec.compress(p) for p in pictures], pictures, True, 10.0)
-    word, _, _ = both.outcome(fuzz.Mutation(both.streams[1], "splice", False), 0)
+    both = Target(codec, [codec.compress(p) for p in pictures], pictures, True, 10.0)
+    word, _, _ = both.outcome(Mutation(both.streams[1], "splice", False), 0)
     assert word == "same picture"
 
 
@@ -95,7 +96,7 @@ def test_unsound_decoders_are_seen(tmp_path, fault, word):
     record = fuzz.attack(target(fault, 0.2), config, {"method": "toy"}, tmp_path / "toy.json")
     assert record["problems"] > 0 and {d["outcome"] for d in record["described"]} == {word}
     first = record["described"][0]["mutation"]
-    assert fuzz.mutate(target().streams, 0, 0, first, 0.5).signed, "the described mutation can be made again"
+    assert mutate(target().streams, 0, 0, first, 0.5).signed, "the described mutation can be made again"
 
 
 def test_a_suspended_machine_is_no_slow_decoder(tmp_path):
@@ -131,7 +132,7 @@ def test_an_interrupted_run_resumes_with_the_same_outcome(tmp_path, monkeypatch)
 
 
 def test_two_thousand_mutations_of_qres3m(tmp_path):
-    made, name = fuzz.make_target(METHODS["qres3m_vr"](lmb=64), "fresh", 20.0)
+    made, name = make_target(METHODS["qres3m_vr"](lmb=64), "fresh", 20.0)
     assert name == "fresh" and made.checksums
     record = fuzz.attack(made, {"mutations": 2000, "seed": 1, "signed": 0.04}, {}, tmp_path / "qres3m_vr.json")
     assert record["done"] == 2000 and record["problems"] == 0, record["described"]
@@ -143,7 +144,7 @@ def test_two_thousand_mutations_of_qres3m(tmp_path):
 
 
 def test_two_hundred_mutations_of_webp(tmp_path):
-    made, _ = fuzz.make_target(make_method("webp"), "auto", 20.0)
+    made, _ = make_target(make_method("webp"), "auto", 20.0)
     assert not made.checksums
     record = fuzz.attack(made, {**CONFIG, "mutations": 200}, {}, tmp_path / "webp.json")
     assert record["problems"] == 0 and not any(kind.endswith("signed") for kind in record["counts"])

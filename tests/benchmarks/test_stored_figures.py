@@ -14,9 +14,10 @@ import pytest
 
 from benchmarks import bd_table, report
 from benchmarks.curves import curve as rd
+from benchmarks.curves.bd_pairs import all_pairs
 from benchmarks.curves.curve import Curve
 from benchmarks.figures import comparisons, drawing, paper, stored
-from benchmarks.figures import figure as figures
+from benchmarks.figures.rd import Part, rd_figure
 from benchmarks.store import StoreError
 from core.codec import TesseraError
 from core.images import save_image
@@ -109,7 +110,7 @@ def test_the_report_draws_them_and_drops_what_is_gone(tmp_path: Path) -> None:
 
 
 def test_several_processes_write_the_same_bytes(tmp_path: Path) -> None:
-    drawn = [figures.rd_figure([make("a", gain=i)], name=f"set{i}") for i in range(3)]
+    drawn = [rd_figure([make("a", gain=i)], name=f"set{i}") for i in range(3)]
     one, two = tmp_path / "one", tmp_path / "two"
     first, second = drawing.render_all(drawn, one), drawing.render_all(drawn, two, processes=2)
     assert [p.relative_to(one) for p in first] == [p.relative_to(two) for p in second] and len(first) == 9
@@ -131,9 +132,9 @@ def test_a_crowded_figure_is_drawn_in_parts_that_look_alike() -> None:
     found = [part for part in report.parts(curves) if part is not None]
     assert [part.name for part in found] == ["lattices", "other settings", "default settings"]
     assert [len(part.labels) for part in found] == [5, 5, 9] and "paper" in found[2].labels
-    whole = figures.rd_figure(curves)
+    whole = rd_figure(curves)
     looks = {s.label: s.style for s in whole.series}
-    drawn = [figures.rd_figure(curves, part=part) for part in found]
+    drawn = [rd_figure(curves, part=part) for part in found]
     assert [f.name for f in drawn] == [
         f"{whole.name}_{end}" for end in ("lattices", "other_settings", "default_settings")
     ]
@@ -150,14 +151,14 @@ def test_single_images_leave_out_what_is_beyond_uncompressed_ones(tmp_path: Path
     figure = comparisons.images_figure(curves, "psnr", "kodak")
     assert [s.label.split()[0] for s in figure.series] == ["alpha", "beta"]
     assert figure.notes == ("beyond the figure: huge",)
-    part = figures.Part("few", frozenset({"beta"}))
+    part = Part("few", frozenset({"beta"}))
     (only,) = comparisons.images_figure(curves, "psnr", "kodak", part).series
     assert only == figure.series[1]
 
 
 def test_a_narrow_range_of_seconds_has_a_linear_axis(tmp_path: Path) -> None:
     curves = [replace(c, points=c.points.assign(decode_s=s)) for c, s in ((make("a"), 0.1), (make("b"), 0.3))]
-    pairs = report.all_pairs(curves, "psnr", resamples=0)
+    pairs = all_pairs(curves, "psnr", resamples=0)
     narrow = comparisons.speed_figure(curves, pairs, "a", "psnr", "decode_s", "kodak")
     curves[1].points["decode_s"] = 3.0
     assert not narrow.x.log and comparisons.speed_figure(curves, pairs, "a", "psnr", "decode_s", "kodak").x.log

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import pytest
 
 from benchmarks import report
+from benchmarks.curves.groups import group_curves
 from benchmarks.store import Store
 from benchmarks.tables import results as tables
 from tests.support.chromium import Chromium, find_chromium
@@ -37,7 +38,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Store:
     for point in (1, 2):
         write_cell(store, HOSTILE, point, "kodak", "kodak", 3, 2.0)
     cells = store.cells()
-    report.build_page(store, cells, report.group_curves(cells), tables.lossless_table(store))
+    report.build_page(store, cells, group_curves(cells), tables.lossless_table(store))
     return store
 
 
@@ -149,7 +150,7 @@ def test_a_thousand_cells_in_ten_seconds(tmp_path: Path) -> None:
     assert len(store.cells()) == 1005
     start = time.process_time()
     cells = store.cells()
-    path = report.build_page(store, cells, report.group_curves(cells), tables.lossless_table(store))
+    path = report.build_page(store, cells, group_curves(cells), tables.lossless_table(store))
     spent = time.process_time() - start
     assert path.stat().st_size < 12e6 and len(embedded(path)["groups"][0]["bd"]["psnr"]["rows"]) == 25 * 24
     if os.getloadavg()[0] > 2 * (os.cpu_count() or 1):

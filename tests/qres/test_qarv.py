@@ -15,10 +15,11 @@ from core.codec import TesseraError
 from core.images import open_image
 from core.registry import METHODS, discover
 from qres import generate, inference, network, official
+from qres.architectures import QARV_BASE
 from qres.blocks import Latent
 from qres.codec import QResCodec
 from qres.likelihood import coarse_log_likelihood, train_log_likelihood
-from qres.qarv import QARV_BASE, QARVModel, position
+from qres.qarv import QARVModel, position
 from tests.support.golden_qarv import fill
 from tests.support.golden_qres import parameters_sha256
 from tests.support.shared import shared

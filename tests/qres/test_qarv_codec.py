@@ -17,9 +17,9 @@ from core.bitstream import BitstreamError
 from core.codec import TesseraError
 from core.registry import METHODS, discover
 from qres import bits, generate, inference, preview
+from qres.architectures import QARV_BASE, QRES34M, Architecture
 from qres.codec import QResCodec
-from qres.network import QRES34M, Architecture
-from qres.qarv import QARV_BASE, QARVModel
+from qres.qarv import QARVModel
 from tests.support.golden_qarv import fill
 from tests.support.mirror import local_server
 from tests.support.shared import shared

@@ -15,8 +15,9 @@ from core.codec import TesseraError
 from core.images import open_image
 from core.registry import METHODS, discover, make_method
 from qres import official
+from qres.architectures import QRES17M, QRES34M, QRES34M_LOSSLESS
 from qres.codec import QResCodec, lambda_code
-from qres.network import QRES17M, QRES34M, QRES34M_LOSSLESS, QResVAE
+from qres.network import QResVAE
 from tests.support.golden_qres import fill, parameters_sha256
 from tests.support.shared import shared
 

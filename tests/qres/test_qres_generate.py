@@ -14,8 +14,9 @@ from core.codec import TesseraError
 from core.images import open_image
 from core.registry import METHODS, discover
 from qres import bits, generate, preview
+from qres.architectures import QRES34M, QRES34M_LOSSLESS
 from qres.codec import QResCodec
-from qres.network import QRES34M, QRES34M_LOSSLESS, QResVAE
+from qres.network import QResVAE
 from tests.support.golden_qres import fill
 from tests.support.shared import shared
 

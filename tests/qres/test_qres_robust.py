@@ -17,9 +17,10 @@ from core.entropy import Decoder, Encoder, ideal_bits
 from core.frequencies import gaussian_tables
 from core.portable import BAND, CROWDED, PLAIN, Grid, Reader, Writer
 from qres import inference
+from qres.architectures import QRES3M_VR, QRES34M_LOSSLESS
 from qres.codec import PIXEL_MEANS, PIXEL_SCALES, SCALES, QResCodec, scales
 from qres.correction import Correction
-from qres.network import QRES3M_VR, QRES34M_LOSSLESS, QResVAE
+from qres.network import QResVAE
 from tests.support.golden_qres import fill
 
 pytestmark = pytest.mark.filterwarnings("ignore:TF32 acceleration")
@@ -265,7 +266,8 @@ PEAK = """
 import numpy as np, resource, torch
 torch.set_num_threads(1)
 from qres.codec import QResCodec
-from qres.network import QRES3M_VR, QResVAE
+from qres.architectures import QRES3M_VR
+from qres.network import QResVAE
 codec = QResCodec(QResVAE(QRES3M_VR, 64), "model", b"test")
 image = np.random.default_rng(0).integers(0, 256, ({side}, {side}, 3), dtype=np.uint8)
 assert codec.decompress(codec.compress(image)).shape == image.shape

@@ -18,9 +18,10 @@ from core import checkpoint
 from core.codec import MOST_SEARCH, HasSearch, TesseraError
 from core.registry import discover, make_method
 from qres import search
+from qres.architectures import QRES34M_LOSSLESS
 from qres.blocks import CNX, AdaCNX
 from qres.codec import QResCodec
-from qres.network import QRES34M_LOSSLESS, QResVAE
+from qres.network import QResVAE
 from tests.support.golden_qres import fill
 
 discover()

@@ -20,7 +20,8 @@ from core.images import save_image
 from core.soap import Soap
 from core.train import Crops, TrainConfig, Trainer, fit
 from experiments.train import middle, validation
-from qres.network import Architecture, QResVAE
+from qres.architectures import Architecture
+from qres.network import QResVAE
 from tests.core.test_train import CONFIG, Tiny, batches, same
 
 SMALL = Architecture(
@@ -90,7 +91,8 @@ def test_the_hard_tail_trains_decoder_and_priors_on_rounded_latents(tmp_path):
         run.advance(run.model, images)
         moved = {name for name, p in net.named_parameters() if not torch.equal(p, before[name])}
         frozen = {n for n in before if n.startswith(("encoder.", "embedding.")) or ".posterior." in n}
-        assert (not moved & frozen) if step >= 6 else (frozen <= moved), step
+        if step >= 1:  # before, the modulation is zero, and lambda's embedding has no gradient
+            assert (not moved & frozen) if step >= 6 else (frozen <= moved), step
         assert any(".prior." in name for name in moved) and any(".z_proj." in name for name in moved)
 
 

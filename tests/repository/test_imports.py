@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from core.registry import method_packages
+
 ROOT = Path(__file__).resolve().parents[2]
-FAMILIES = {"qres", "vq", "rec", "lattice"}
+FAMILIES = {*method_packages()} - {"benchmarks"}
 OURS = {"core", "benchmarks", "experiments", *FAMILIES}
 MAY = {
     "core": {"core"},
@@ -148,4 +150,32 @@ def test_core_is_light_and_compiles_nothing() -> None:
 def test_discovery_imports_neither_tensorflow_nor_plots() -> None:
     loaded = after("from core.registry import discover; discover()\nfrom benchmarks import datasets")
     assert "qres" in loaded
-    assert not loaded & {"tensorflow", "tensorflow_datasets", "keras", "matplotlib", "sacred"}
+    assert not loaded & {"tensorflow", "tensorflow_datasets", "keras", "torch", "pandas", "matplotlib", "sacred"}
+
+
+RUN = """
+import runpy, sys
+sys.argv = {words}
+sys.path.insert(0, "benchmarks")
+try:
+    runpy.{run}(sys.argv[0], run_name="__main__")
+except SystemExit as end:
+    assert not end.code, end.code
+"""
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_help_of_a_family_imports_nothing_that_takes_long(family: str) -> None:
+    loaded = after(RUN.format(words=[family, "help"], run="run_module"))
+    assert family in loaded
+    assert not loaded & {"torch", "pandas", "matplotlib", "scipy", "sacred", "requests", "constriction"}
+
+
+def test_a_curve_that_is_there_needs_neither_torch_nor_matplotlib(tmp_path: Path) -> None:
+    words = ["with", "method=qres3m_vr", "points=16", "limit=1", "keep_images=False", f"results={tmp_path}"]
+    command = [sys.executable, "benchmarks/rd_curve.py", *words]
+    first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert first.returncode == 0, first.stderr
+    loaded = after(RUN.format(words=["benchmarks/rd_curve.py", *words], run="run_path"))
+    assert "sacred" in loaded
+    assert not loaded & {"torch", "matplotlib", "seaborn", "scipy", "constriction", "sqlalchemy"}

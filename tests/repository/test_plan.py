@@ -60,18 +60,16 @@ def test_what_is_done_needs_nothing():
         )
 
 
-def test_every_method_of_the_suite_is_in_it():
+def test_every_method_with_shipped_results_is_in_it():
     discover()
-    ours = {
-        n
-        for n, m in METHODS.items()
-        if m.__module__.partition(".")[0] in ("qres", "vq", "lattice", "rec", "benchmarks")
-    }
+    cells = [json.loads(path.read_text())["cell"] for path in (ROOT / "results" / "cells").glob("*/cell.json")]
+    measured = {cell["method"] for cell in cells} & {*METHODS}
+    assert len(measured) > 30
     words = {name for task in catalogue.TASKS if task.stage == "evaluate" for option in ("method", "methods")
              for name in task.options.get(option, "").split(",")}  # fmt: skip
-    assert not ours - words
-    classical = {n for n in ours if METHODS[n].lossless and not METHODS[n].trains_on}
-    assert classical == set(LOSSLESS)
+    assert not measured - words
+    classical = {n for n in measured if METHODS[n].lossless and not METHODS[n].trains_on}
+    assert classical <= set(LOSSLESS)
 
 
 def test_shipped_weights_are_made_by_tasks():

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-import torch
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from core import checkpoint
 from core.codec import Method
 from core.registry import METHODS, unknown
-from vq.mcquic.codec import McQuicCodec
-from vq.mcquic.network import McQuic, Recipe
+from vq.mcquic.recipe import Recipe
+
+if TYPE_CHECKING:
+    from vq.mcquic.codec import McQuicCodec
+    from vq.mcquic.network import McQuic
 
 CONTAINERS = ("tessera", "mcq")
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+PRECISIONS = ("float32", "bfloat16")  # as PyTorch calls them
 MODULE = "module._compressor."  # before the model's names in training checkpoints of version 0.1
 
 
@@ -63,13 +64,19 @@ class McQuicMethod(Method):
 
     def model(self) -> McQuic:
         """A fresh network, strictly with the official state-dict names unless it has a context model."""
+        from vq.mcquic.network import McQuic
+
         channel = self.channel or (128 if self.m == 2 else 192)
         return McQuic(channel, self.m, self.k, self.recipe(), self.context)
 
     def codec(self, model: McQuic) -> McQuicCodec:
         """A codec of the model in eval mode."""
+        import torch
+
+        from vq.mcquic.codec import McQuicCodec
+
         digest = checkpoint.digest(model)
-        return McQuicCodec(model, self.name, digest, self.container, PRECISIONS[self.decoding])
+        return McQuicCodec(model, self.name, digest, self.container, getattr(torch, self.decoding))
 
     def read_state(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
         """Names of released files and of training checkpoints; context models only where they are asked for."""

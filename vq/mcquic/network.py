@@ -9,7 +9,6 @@ Paper: Zhu et al., CVPR 2022, arXiv 2203.10897. Images are RGB in (-1, 1); code 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,38 +20,16 @@ from core import parallel
 from core.codec import Image, TesseraError
 from core.frequencies import entropy_bits
 from core.images import as_rgb, pad
-from core.registry import unknown
 from core.train import Step
 from vq.mcquic import augment
 from vq.mcquic.blocks import decoder, encoder
 from vq.mcquic.context import Context
 from vq.mcquic.quantizer import Frequencies, LevelDecoder, LevelEncoder, count, revive
+from vq.mcquic.recipe import Recipe
 
-TARGETS = ("mse", "ms_ssim")
-MODES = ("gumbel", "nearest")
 WATCHED = 16  # images whose codes are counted for the log
 COUNTED = 500  # images that tables and context model are made of
 UPWARD = 2048  # counts are stored up to here: whole numbers that 16-bit floats hold too
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a model is trained: what it minimises, how codes are chosen, what is done to the images."""
-
-    target: str = "ms_ssim"  # or mse
-    mode: str = "gumbel"  # or nearest
-    weight: float = 1.0  # of the codebook losses of mode nearest
-    permute: float = 0.0  # share of codes replaced by random ones
-    free: int = 0  # steps at the start without quantisation; the codebooks then start from what is quantised
-    colour: bool = False  # random gamma curves and colour temperatures
-    erase: float = 0.0  # share of the steps, from the first, in which parts of the input are erased
-    revive: int = 100  # steps between revivals of dead codes; 0: never
-
-    def __post_init__(self) -> None:
-        if self.target not in TARGETS:
-            raise unknown("target", self.target, TARGETS)
-        if self.mode not in MODES:
-            raise unknown("mode", self.mode, MODES)
 
 
 class Cascade(nn.Module):

@@ -8,25 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from core import checkpoint
 from core.codec import Method
 from core.registry import METHODS
-from vq.vqvae.codec import VQCodec
-from vq.vqvae.network import VQVAE
-from vq.vqvae.quantizer import Quantizer, QuantizerError
-from vq.vqvae.quantizers import (
-    FSQ,
-    LFQ,
-    EMAQuantizer,
-    EntropyConstrainedQuantizer,
-    ProductQuantizer,
-    Projected,
-    ResidualQuantizer,
-    SimVQ,
-    VectorQuantizer,
-)
+
+if TYPE_CHECKING:
+    from vq.vqvae.codec import VQCodec
+    from vq.vqvae.network import VQVAE
+    from vq.vqvae.quantizer import Quantizer
 
 
 @dataclass(frozen=True)
@@ -50,6 +41,8 @@ class VQMethod(Method):
 
     def model(self) -> VQVAE:
         """A fresh network."""
+        from vq.vqvae.network import VQVAE
+
         return VQVAE(self.channels, self.hidden, self.quantizer(), self.weight, self.prior)
 
     def read_state(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -58,6 +51,8 @@ class VQMethod(Method):
 
     def codec(self, model: VQVAE) -> VQCodec:
         """A codec of the model in eval mode."""
+        from vq.vqvae.codec import VQCodec
+
         return VQCodec(model, self.name, checkpoint.digest(model))
 
 
@@ -83,6 +78,8 @@ class Gradient(SizedMethod):
 
     def quantizer(self) -> Quantizer:
         """A codebook learned by gradient."""
+        from vq.vqvae.quantizers import Projected, VectorQuantizer
+
         codebook = VectorQuantizer(
             self.code_dim or self.dim,
             self.size,
@@ -120,6 +117,8 @@ class MovingAverage(SizedMethod):
 
     def quantizer(self) -> Quantizer:
         """A codebook of moving averages."""
+        from vq.vqvae.quantizers import EMAQuantizer
+
         return EMAQuantizer(
             self.dim,
             self.size,
@@ -155,6 +154,8 @@ class EntropyConstrained(VQMethod):
 
     def quantizer(self) -> Quantizer:
         """An entropy-constrained codebook."""
+        from vq.vqvae.quantizers import EntropyConstrainedQuantizer
+
         return EntropyConstrainedQuantizer(
             self.dim, self.size, rate_weight=self.rate_weight, commitment=self.commitment, decay=self.decay
         )
@@ -170,6 +171,8 @@ class Sim(SizedMethod):
 
     def quantizer(self) -> Quantizer:
         """A SimVQ codebook."""
+        from vq.vqvae.quantizers import SimVQ
+
         return SimVQ(self.dim, self.size, commitment=self.commitment, rotation=self.rotation)
 
 
@@ -190,6 +193,8 @@ class Residual(VQMethod):
 
     def quantizer(self) -> Quantizer:
         """Stages of moving averages."""
+        from vq.vqvae.quantizers import EMAQuantizer, ResidualQuantizer
+
         options: Mapping[str, Any] = {"init": "kmeans", "revive": self.revive, "commitment": self.commitment}
         return ResidualQuantizer(
             [EMAQuantizer(self.dim, self.size, **options) for _ in range(self.max_stages)], self.dropout
@@ -197,6 +202,9 @@ class Residual(VQMethod):
 
     def codec(self, model: VQVAE) -> VQCodec:
         """A codec that uses the first ``stages`` stages."""
+        from vq.vqvae.codec import VQCodec
+        from vq.vqvae.quantizer import QuantizerError
+
         if not 1 <= self.stages <= self.max_stages:
             raise QuantizerError(f"stages={self.stages} must be 1 to {self.max_stages}, the stages that are trained.")
         return VQCodec(model, self.name, checkpoint.digest(model), self.stages)
@@ -221,6 +229,8 @@ class Product(VQMethod):
 
     def quantizer(self) -> Quantizer:
         """Parts of moving averages."""
+        from vq.vqvae.quantizers import EMAQuantizer, ProductQuantizer
+
         part = ProductQuantizer.part(self.dim, self.books)
         options: Mapping[str, Any] = {"init": "kmeans", "revive": self.revive, "commitment": self.commitment}
         return ProductQuantizer([EMAQuantizer(part, self.size, **options) for _ in range(self.books)])
@@ -238,6 +248,9 @@ class FiniteScalar(VQMethod):
 
     def quantizer(self) -> Quantizer:
         """Scalar levels behind a linear map."""
+        from vq.vqvae.quantizer import QuantizerError
+        from vq.vqvae.quantizers import FSQ, Projected
+
         try:
             levels = [int(level) for level in str(self.levels).split("x")]
         except ValueError:
@@ -258,4 +271,6 @@ class LookupFree(VQMethod):
 
     def quantizer(self) -> Quantizer:
         """Signs behind a linear map."""
+        from vq.vqvae.quantizers import LFQ, Projected
+
         return Projected(self.dim, LFQ(self.bits, commitment=self.commitment, entropy=self.entropy))
