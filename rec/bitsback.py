@@ -19,7 +19,7 @@ find the same numbers for priors, posteriors and likelihoods, to the last bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
@@ -265,7 +265,10 @@ def _pop_bottom_up(model: BottomUp, stack: Stack, bits: int) -> list[Ints]:
     raise TesseraError("bits-back coding needs a model of at least one level.")
 
 
-_ORDERS = {"top_down": (_push_top_down, _pop_top_down), "bottom_up": (_push_bottom_up, _pop_bottom_up)}
+_ORDERS: dict[str, tuple[Callable[..., None], Callable[..., list[Ints]]]] = {
+    "top_down": (_push_top_down, _pop_top_down),
+    "bottom_up": (_push_bottom_up, _pop_bottom_up),
+}
 
 
 def _push_data(model: Hierarchy, stack: Stack, x: Sequence[Ints], values: Sequence[Floats]) -> None:

@@ -237,7 +237,7 @@ def stem_of(config: Mapping[str, Any]) -> str:
 
 def method_defaults(name: str | None) -> dict[str, Any]:
     """Hyper-parameters of a method with their defaults, for config scopes; empty when there is no such method."""
-    return TOY[name].parameters() if name in TOY else {}
+    return TOY[name].parameters() if name is not None and name in TOY else {}
 
 
 def source_defaults(name: str) -> dict[str, Any]:
