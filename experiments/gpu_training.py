@@ -102,7 +102,7 @@ def method_of(name: str, params: Mapping[str, Any]) -> Method:
 
 def recipe(job: Job, clock: Clock, device: str, crop: int | None, batch: int | None) -> tuple[Timed, int]:
     """The recipe of a job and the side of its crops; ``crop`` and ``batch`` replace the job's, for a trial."""
-    small = {"first_batch": batch or job.small[1], "first_again": 2} if job.small[0] else {}
+    small: dict[str, Any] = {"first_batch": batch or job.small[1], "first_again": 2} if job.small[0] else {}
     made = Timed(
         steps=ENDLESS, batch=batch or job.batch, lr=job.lr, hold=0.4, warmup=500, ema=0.9995, amp=True, device=device,
         save_every=1000, clock=clock, **small,
