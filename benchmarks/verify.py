@@ -40,7 +40,8 @@ from core import checkpoint, places
 from core.codec import TesseraError
 from core.registry import METHODS, discover
 from experiments.evaluate import Job, Outcome, evaluate, plan_jobs
-from experiments.wiring import default_params, experiment, guarded, run, sequence
+from experiments.request import Asked, Evaluation
+from experiments.wiring import experiment, guarded, run, sequence
 
 SAMPLE_S = 60.0  # seconds that a cell of the sample took when it was stored
 CAPTION = (
@@ -92,22 +93,22 @@ def _seconds(result: CellResult) -> float:
 # -- one cell -------------------------------------------------------------------------------------------------------
 
 
-def request(result: CellResult, scratch: Path, data_root: str | None, pictures: bool) -> dict[str, Any]:
+def request(result: CellResult, scratch: Path, data_root: str | None, pictures: bool) -> Evaluation:
     """The evaluation that a stored cell says it is of; raises TesseraError where it cannot be had here."""
     cell = result.cell
     if cell.method not in METHODS:
         raise TesseraError(f"there is no method {cell.method} here")
     facts, argument, _ = parse_name(cell.dataset)
-    known = {**METHODS[cell.method].parameters()}
-    if lost := sorted(set(cell.variant) - set(known)):
+    params = {name: value for name, value in cell.variant.items() if name != "search"}
+    if lost := sorted(set(params) - set(METHODS[cell.method].parameters())):
         raise TesseraError(f"{cell.method} has no parameter {', '.join(lost)} today")
-    return {
-        "method": cell.method, "methods": None, "params": {**default_params(cell.method), **cell.variant},
-        "points": None if cell.point is None else [cell.point],
-        "dataset": cell.dataset if argument or cell.split in facts.default else f"{cell.dataset}_{cell.split}",
-        "limit": cell.limit, "rate": cell.rate, "device": cell.device, "seed": cell.seed,
-        "weights": weights_of(result), "results": str(scratch), "data_root": data_root, "keep_images": pictures,
-    }  # fmt: skip
+    return Evaluation(
+        (Asked(cell.method, params),),
+        None if cell.point is None else (cell.point,),
+        cell.dataset if argument or cell.split in facts.default else f"{cell.dataset}_{cell.split}",
+        limit=cell.limit, rate=cell.rate, device=cell.device, seed=cell.seed, search=cell.variant.get("search", 0),
+        weights=weights_of(result), results=str(scratch), data_root=data_root, keep_images=pictures,
+    )  # fmt: skip
 
 
 def weights_of(result: CellResult) -> str:
@@ -129,10 +130,10 @@ def _id(path: Path) -> str:
     return str(known.get("id", ""))
 
 
-def job_of(result: CellResult, config: Mapping[str, Any]) -> Job:
+def job_of(result: CellResult, asked: Evaluation) -> Job:
     """The one cell that a request asks for; TesseraError says why it is none, or not the stored one."""
     outcome = Outcome()
-    images, jobs = plan_jobs(config, outcome)
+    images, jobs = plan_jobs(asked, outcome)
     if not jobs:
         raise TesseraError(" ".join([*outcome.failed, *outcome.skipped]) or "it cannot run here")
     job, stored = jobs[0], result.cell
@@ -154,13 +155,13 @@ def verified(result: CellResult, store: Store, data_root: str | None) -> Compari
     with tempfile.TemporaryDirectory(prefix="tessera-verify-") as folder, checkpoint.offline():
         pictures = any(store.picture(result.key, str(name)).is_file() for name in result.images["image"])
         try:
-            config = request(result, Path(folder), data_root, pictures)
-            job_of(result, config)
+            asked = request(result, Path(folder), data_root, pictures)
+            job_of(result, asked)
         except TesseraError as error:
             return Comparison("cannot run", (str(error).rstrip("."),))
         _threads(result)
         with redirect_stdout(io.StringIO()):  # its lines are of measuring something new
-            outcome = evaluate(config)
+            outcome = evaluate(asked)
         if not outcome.cells:
             return Comparison("failed", tuple(outcome.failed))
         again = outcome.cells[0]

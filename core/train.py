@@ -10,27 +10,26 @@ import math
 import re
 import signal
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from pickle import UnpicklingError
 from threading import Event
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from core import adam, atomic, parallel
 from core.codec import TesseraError
+from core.crops import early
 from core.lamb import Lamb
 from core.soap import Soap
+from core.trainable import ChangesInTime, Freezes
 
 
 class Step(NamedTuple):
@@ -51,6 +50,7 @@ class TrainConfig:
     lr: float = 2e-4
     first_batch: int = 0  # of the first steps, whose crops are smaller (``Crops.first``); 0: as the others
     first_steps: int = 0
+    first_again: int = 0  # then every so manieth step, too; 0: none
     schedule: str = "cosine"  # or "constant", "constant:N": zero from step N on, "drop:N:F": times F every N steps
     hold: float = 0.0  # share of the steps before the cosine begins to fall
     cycles: int = 1  # of the cosine, each with a quarter of the rate of the one before
@@ -84,11 +84,11 @@ class TrainConfig:
 
     def batch_at(self, step: int) -> int:
         """The global batch of a step, counted from 0."""
-        return self.first_batch if self.first_batch and step < self.first_steps else self.batch
+        small = self.first_batch and early(step, self.first_steps, self.first_again)
+        return self.first_batch if small else self.batch
 
 
 Batch = Callable[[int, range], Tensor]  # (step, the samples of the global batch this rank takes) -> model input
-Image = NDArray[np.uint8]
 Log = Callable[[int, dict[str, float]], None]
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -99,51 +99,6 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 DROPS = 4  # of the learning rate, at most
 _DROP = re.compile(r"([1-9]\d*):(\d*\.?\d+)")
 WINDOW = 100  # gradient norms kept for the running median
-
-
-@dataclass(frozen=True)
-class Crops:
-    """Random crops of uint8 images (H, W, 3), flipped and turned, as floats in [0, 1]: (share, 3, size, size).
-
-    Sample k of step t depends on (seed, t, k) alone, so neither resuming nor the number of ranks changes the data.
-    Images are drawn in proportion to their area; those smaller than ``size`` are refused. With ``first`` = (side,
-    steps), the crops of that many first steps have that side: more pictures a second while there is most to learn.
-    """
-
-    images: Sequence[Image]
-    size: int
-    seed: int = 0
-    first: tuple[int, int] = (0, 0)
-
-    def __post_init__(self) -> None:
-        largest = max(self.size, self.first[0])
-        small = [i for i, image in enumerate(self.images) if min(image.shape[:2]) < largest]
-        if small or not self.images:
-            raise TesseraError(
-                f"{len(small)} of {len(self.images)} training images are smaller than crop={largest}: "
-                "use a smaller crop or larger images."
-            )
-
-    def __call__(self, step: int, share: range) -> Tensor:
-        return torch.from_numpy(np.stack([self.sample(step, k) for k in share])).permute(0, 3, 1, 2) / 255
-
-    def size_at(self, step: int) -> int:
-        """The side of the crops of a step."""
-        return self.first[0] if step < self.first[1] else self.size
-
-    def sample(self, step: int, k: int) -> Image:
-        """The uint8 crop (size, size, 3) of sample k of a step."""
-        size = self.size_at(step)
-        draw = np.random.Generator(np.random.Philox(key=[self.seed, (step << 20) + k]))
-        areas = self._cumulative_areas
-        image = self.images[int(np.searchsorted(areas, draw.random() * areas[-1], side="right"))]
-        y, x = (int(draw.integers(0, side - size + 1)) for side in image.shape[:2])
-        crop = np.rot90(image[y : y + size, x : x + size], k=int(draw.integers(4)))
-        return np.ascontiguousarray(crop[:, ::-1] if draw.random() < 0.5 else crop)
-
-    @cached_property
-    def _cumulative_areas(self) -> NDArray[np.int64]:
-        return np.cumsum([image.shape[0] * image.shape[1] for image in self.images])
 
 
 class Trainer:
@@ -203,8 +158,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         torch.manual_seed(_mix(config.seed, self.step, parallel.rank()))
-        if callable(begin := getattr(self.model, "begin_step", None)):  # a model whose training changes with time
-            begin(self.step, config.steps)
+        if isinstance(self.model, ChangesInTime):
+            self.model.begin_step(self.step, config.steps)
         device = torch.device(config.device)
         cast = torch.autocast(device.type, torch.bfloat16) if config.amp else nullcontext()
         self.optimizer.zero_grad(set_to_none=True)
@@ -255,11 +210,12 @@ def fit(
     folder: Path,
     log: Log = lambda step, values: None,
     validate: Callable[[nn.Module, int], dict[str, float]] | None = None,
+    ended: Callable[[], bool] = lambda: False,
 ) -> nn.Module:
     """Train to ``config.steps``, resuming from ``folder/state.pt``; returns the averaged model in eval mode.
 
     ``log`` is called on rank 0 every ``log_every`` steps with means since the last call; ``validate`` when saving.
-    SIGTERM and Ctrl-C end the run with KeyboardInterrupt after the step at hand, saved.
+    SIGTERM, Ctrl-C and ``ended`` end the run with KeyboardInterrupt after the step at hand, saved.
     """
     state = folder / "state.pt"
     if parallel.is_main():
@@ -269,8 +225,9 @@ def fit(
         run.load(state)
     run.model.train()
     wrapped = run.model
-    if torch.distributed.is_initialized():  # with a hard tail, the encoder has no gradient in the end
-        wrapped = DistributedDataParallel(run.model, find_unused_parameters=bool(getattr(model, "hard_tail", 0)))
+    if torch.distributed.is_initialized():
+        unused = isinstance(model, Freezes) and model.freezes
+        wrapped = DistributedDataParallel(run.model, find_unused_parameters=unused)
     parts = shares(config, parallel.world_size())
     with _stop_requests() as stop, ThreadPoolExecutor(1) as reader:
         ahead = reader.submit(batches, run.step, parts[config.batch_at(run.step)])
@@ -284,7 +241,7 @@ def fit(
                 recent = []
             if run.step % config.save_every == 0 or run.step == config.steps:
                 _save(run, state, log, validate)
-            if parallel.any_rank(stop.is_set()):
+            if parallel.any_rank(stop.is_set() or ended()):
                 _save(run, state, log, None)
                 raise KeyboardInterrupt
     average: nn.Module = run.average.eval()
@@ -311,7 +268,7 @@ def _report(log: Log, run: Trainer, recent: list[dict[str, float]]) -> None:
 def shares(config: TrainConfig, ranks: int) -> dict[int, range]:
     """For each batch size, the samples that this rank takes; TesseraError where ``ranks`` cannot share it evenly."""
     found = {}
-    for name, batch in (("batch", config.batch), ("first_batch", config.batch_at(0))):
+    for name, batch in (("batch", config.batch), ("first_batch", config.first_batch or config.batch)):
         if batch % ranks:
             raise TesseraError(f"{name}={batch} cannot be shared by {ranks} processes: use a multiple of {ranks}.")
         size = batch // ranks

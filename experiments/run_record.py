@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.store.cell import plain
-from core import atomic, parallel
+from core import atomic, fingerprints, parallel
 from core.checkpoint import Weights
 from core.codec import Method, TesseraError
 from core.given import read_json
 
 NAME = "run.json"
+SEEN = "seen"  # what the weights have been trained on so far, as meta.json will say it
 FREE = ("method", "params", "dataset", "steps", "device", "threads", "folder", "half", "log_every", "save_every",
         "validation", "results", "data_root", "init")  # fmt: skip
 # method, params, dataset and init are noted below, as what they stand for
@@ -38,8 +39,10 @@ def facts(
     }
 
 
-def claim(folder: Path, run: Mapping[str, Mapping[str, Any]]) -> list[int]:
+def claim(folder: Path, run: Mapping[str, Mapping[str, Any]], seen: Mapping[str, Any] | None = None) -> list[int]:
     """Note in a folder what is trained in it; the lengths that the run had before, when it is trained further.
+
+    ``seen`` is the training data with what was inherited, for runs that begin from this one before it has ended.
 
     Raises ``TesseraError`` where the folder's state is of something else, or does not say of what.
     """
@@ -57,6 +60,8 @@ def claim(folder: Path, run: Mapping[str, Mapping[str, Any]]) -> list[int]:
     if parallel.is_main():
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            if seen is not None:
+                now[SEEN] = fingerprints.stored(seen, folder)
             atomic.write_text(path, json.dumps(now, indent=1, sort_keys=True) + "\n")
         except OSError as error:
             raise TesseraError(f"{folder} cannot be written ({error.strerror}): give another folder=DIR.") from None

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from core.codec import Image, TesseraError
 from core.finite import checked_latents
+from core.frequencies import entropy_bits
 from core.planes import batches, to_planes
 from core.train import Step
 from lattice.points_coder import Coder
@@ -136,8 +137,7 @@ class LatticeVAE(nn.Module):
         """For the log of a training run: distinct vectors and their zero-order entropy in bits, over images."""
         rows = np.concatenate([k.flatten(0, 2).flatten(1).cpu().numpy() for k in self.points(images)])
         _, counts = np.unique(rows, axis=0, return_counts=True)
-        shares = counts / counts.sum()
-        return {"distinct": float(len(counts)), "entropy": float(-(shares * np.log2(shares)).sum())}
+        return {"distinct": float(len(counts)), "entropy": entropy_bits(counts)}
 
     def points(self, images: Sequence[Image]) -> Iterator[Tensor]:
         """Whole numbers (B, h, w, blocks, rank) of images, neighbours of one size together."""

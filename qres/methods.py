@@ -15,6 +15,7 @@ from core.registry import METHODS
 from qres.architectures import (
     QARV_BASE,
     QRES3M,
+    QRES3M_LOSSLESS,
     QRES3M_VR,
     QRES17M,
     QRES34M,
@@ -108,12 +109,9 @@ class QRes17M(QRes):
     lmb: float = 8
 
 
-@METHODS.register("qres34m_lossless")
-@dataclass(frozen=True)
-class QRes34MLossless(QRes):
-    """The lossless model: the same latents, then pixels under a discretised normal; ``lmb`` does not apply."""
+class Lossless(QRes):
+    """What the lossless models share: latents, then pixels under a discretised normal; ``lmb`` does not apply."""
 
-    arch: ClassVar[Architecture] = QRES34M_LOSSLESS
     lossless: ClassVar[bool] = True
     searches: ClassVar[str] = ""
 
@@ -122,6 +120,23 @@ class QRes34MLossless(QRes):
         from qres.network import QResVAE
 
         return QResVAE(self.arch, lmb=1)
+
+
+@METHODS.register("qres34m_lossless")
+@dataclass(frozen=True)
+class QRes34MLossless(Lossless):
+    """The published lossless model: the latents of ``qres34m``."""
+
+    arch: ClassVar[Architecture] = QRES34M_LOSSLESS
+
+
+@METHODS.register("qres3m_lossless")
+@dataclass(frozen=True)
+class QRes3MLossless(Lossless):
+    """Ours: the latents of ``qres3m``."""
+
+    arch: ClassVar[Architecture] = QRES3M_LOSSLESS
+    trains_on: ClassVar[tuple[str, ...]] = ("lossless_pictures",)
 
 
 @METHODS.register("qres3m")

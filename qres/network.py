@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from pytorch_msssim import ms_ssim
 from torch import Tensor, nn
 
-from core.codec import TesseraError
 from core.registry import unknown
+from core.similarity import ms_ssim
 from core.train import Step
 from qres.architectures import Architecture, Layer
 from qres.blocks import CNX, CNXDown, Gaussian, LambdaEmbedding, Latent, VDLatent, up
@@ -94,6 +93,7 @@ class QResVAE(nn.Module):
     QARV draws it).
     """
 
+    training_options: ClassVar[tuple[str, ...]] = ("straight_through", "hard_tail", "lambda_draw")
     code_log_likelihood = staticmethod(code_log_likelihood)  # what the quantised path counts as its rate
 
     def __init__(
@@ -131,6 +131,16 @@ class QResVAE(nn.Module):
     def stride(self) -> int:
         """The factor between the image and the coarsest latent."""
         return self.arch.stride
+
+    @property
+    def conditional(self) -> bool:
+        """Whether it serves all lambdas."""
+        return self.embedding is not None
+
+    @property
+    def freezes(self) -> bool:
+        """Whether the encoder has no gradient in the end."""
+        return self.hard_tail > 0
 
     @torch.no_grad()
     def at_lambda(self) -> QResVAE:
@@ -249,13 +259,7 @@ class QResVAE(nn.Module):
         """The distortion of each image, (B,), of images (B, 3, H, W) in (-1, 1)."""
         if self.target == "mse":
             return ((output - target) ** 2).mean((1, 2, 3))
-        if min(target.shape[2:]) <= 160:
-            raise TesseraError(
-                f"MS-SSIM has five scales and needs crops of more than 160 pixels, not {tuple(target.shape[2:])}: "
-                "use crop=192."
-            )
-        with torch.autocast(output.device.type, enabled=False):
-            similarity: Tensor = ms_ssim((output + 1) / 2, (target + 1) / 2, data_range=1.0, size_average=False)
+        similarity = ms_ssim((output + 1) / 2, (target + 1) / 2, data_range=1.0)
         return MS_SSIM_SCALE * (1 - similarity)
 
     def pixel_log_likelihood(self, last: Tensor, target: Tensor) -> Tensor:

@@ -133,12 +133,14 @@ class Split:
     """The official split: its number of images (0: unknown) and, where known, the fingerprint of the complete set.
 
     ``start`` is the number in the name of its first image where names count up one by one, None where they do not.
+    ``overlaps`` are those of this split where they are not the data set's.
     """
 
     count: int = 0
     trainable: bool = False
     fingerprint: str = ""
     start: int | None = None
+    overlaps: tuple[str, ...] | None = None
 
     def begins_with(self, names: Sequence[str]) -> bool:
         """Whether these can only be the split's first images: their names count up from its first."""

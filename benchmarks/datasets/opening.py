@@ -10,9 +10,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from benchmarks.datasets.base import DATASETS, Dataset, Found, ImageSet, MissingData, NamedImage
 from core.codec import Image, TesseraError
 from core.images import AS_STORED, Conversion
@@ -119,14 +116,6 @@ def training_set(name: str, root: str | Path | None = None, limit: int | None = 
     return images
 
 
-def training_arrays(
-    name: str, root: str | Path | None = None, limit: int | None = None
-) -> NDArray[np.uint8] | list[Image]:
-    """All images of a ``training_set`` in memory: one array (N, H, W, C) where the sizes agree, else a list."""
-    arrays = [image.read() for image in training_set(name, root, limit)]
-    return np.stack(arrays) if len({a.shape for a in arrays}) == 1 else arrays
-
-
 def fingerprints(images: Iterable[NamedImage | Image]) -> list[str]:
     """Sorted hex SHA-256 of each image's shape and samples: equal pictures have equal digests, whatever their files."""
     return sorted(_pixels_sha256(image.read() if isinstance(image, NamedImage) else image) for image in images)
@@ -182,7 +171,7 @@ def _image_set(
         trainable=official.trainable,
         private=facts.private,
         note=found.note,
-        overlaps=facts.overlaps,
+        overlaps=facts.overlaps if official.overlaps is None else official.overlaps,
         left_out=found.left_out,
         limit=limit if cut else None,
     )

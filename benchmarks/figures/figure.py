@@ -150,8 +150,10 @@ def plain(value: Any) -> Value:
 
 
 def number(value: Value) -> float:
+    """A value as a float: NaN for text and for what is missing."""
     return float(value) if isinstance(value, (int, float)) else math.nan
 
 
 def has_number(row: Mapping[str, Value], column: str) -> bool:
+    """Whether a row has a finite number in a column."""
     return math.isfinite(number(row.get(column)))

@@ -10,13 +10,11 @@ A cell's folder is written under a temporary name and renamed last: presence mea
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import math
-import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -28,8 +26,6 @@ import pandas as pd
 from benchmarks.store.cell import Cell, StoreError, variant_label
 from benchmarks.store.names import file_name
 from core import atomic, places
-from core.codec import TesseraError
-from core.options import check_text
 
 __all__ = ["Cell", "CellResult", "Failure", "Store", "StoreError", "file_name", "now", "read_csv", "variant_label"]
 
@@ -281,58 +277,3 @@ def _writing(root: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise StoreError(f"cannot write results in {root}: {reason}; free space or choose another folder.") from error
-
-
-def _listing(store: Store) -> Iterator[str]:
-    for result in store.scan()[0]:
-        cell = result.cell
-        where = f"{cell.dataset} {cell.split} {'all' if cell.limit is None else cell.limit}"
-        rate = f"{result.means.get('bpp', math.nan):.4f} bpp"
-        yield f"{result.key}  {result.label}  point {cell.point}  {where}  {result.count} images  {rate}"
-
-
-def _published(results: str, patterns: Sequence[str]) -> int:
-    from benchmarks.store.publish import publish
-
-    gone, left = publish(results, patterns or ("*",))
-    print(*gone, f"{len(gone)} published; now: python benchmarks/report.py with results={places.SHIPPED}", sep="\n")
-    print(*left, sep="\n", end="\n" if left else "", file=sys.stderr)
-    return 0
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code (2 for a failure the user can act on)."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.store", description="List, index or publish results.")
-    parser.add_argument("command", choices=("list", "sync", "publish"))
-    parser.add_argument("patterns", nargs="*", help="publish: only names below the folder that match (default: all)")
-    usual = places.default_results()
-    parser.add_argument("--results", default=usual, help=f"the results folder (default: {usual}, beside the shipped)")
-    parser.add_argument("--url", help="SQLAlchemy URL of the database (default: store.sqlite in the results folder)")
-    options = parser.parse_args(arguments)
-    store = Store(options.results)
-    try:
-        check_text("results", options.results, "results")
-        if options.patterns and options.command != "publish":
-            raise StoreError(f"{options.command} takes no patterns: leave {' '.join(options.patterns)} out.")
-        if options.command == "publish":
-            return _published(options.results, options.patterns)
-        if options.command == "sync":
-            print(f"{store.sync(options.url)} cells new or changed")
-        else:
-            for line in _listing(store):
-                print(line)
-    except TesseraError as error:
-        print(error, file=sys.stderr)
-        return 2
-    for text in [
-        *store.scan()[1],
-        *(f"failed: {f.cell.label} on {f.cell.dataset}: {f.text}" for f in store.failures()),
-    ]:
-        print(text, file=sys.stderr)
-    return 0
-
-
-if __name__ == "__main__":
-    from core.commandline import piped
-
-    sys.exit(piped(main))

@@ -140,7 +140,7 @@ def progressive(config: Mapping[str, Any], run: Any) -> int:
     final = views[-1].image if original is None else original
     rows, captions = [], []
     for view in views:
-        quality = _psnr(final, view.image)
+        quality = METRICS["psnr"](final, view.image)
         bpp = view.bits / pixels if view.bytes is None else 8 * view.bytes / pixels
         rows.append((view.levels, f"{view.bits:.1f}", view.bytes or "", f"{bpp:.5f}", f"{quality:.4f}"))
         captions.append(f"{view.levels} levels, {bpp:.3f} bpp, {quality:.2f} dB")
@@ -175,7 +175,10 @@ def bits(config: Mapping[str, Any], run: Any) -> int:
     height, width = image.shape[:2]
     total, pixels = sum(part.total for part in parts), height * width
     maps = {part.name: part.per_pixel(height, width) for part in parts}
-    pictures, captions = [image, _heat(sum(maps.values()))], ["original", f"all: {total / pixels:.3f} bpp"]
+    pictures, captions = (
+        [image, _heat(np.sum(list(maps.values()), axis=0))],
+        ["original", f"all: {total / pixels:.3f} bpp"],
+    )
     rows = []
     for part in parts:
         rows.append((part.name, part.stride, part.channels, f"{part.total:.1f}", f"{part.total / total:.4f}"))
@@ -288,14 +291,11 @@ def _at(path: Path, work: Callable[[], Any]) -> Any:
         raise TesseraError(f"{path}: {error}") from None
 
 
-def _psnr(reference: Image, image: Image) -> float:
-    return float(METRICS["psnr"].function(reference, image))
-
-
 def _heat(values: NDArray[np.float64]) -> Image:
     """Non-negative values (H, W) in the colours of viridis, from 0 to their largest."""
     scaled = values / max(values.max(), 1e-12)
-    return np.rint(255 * colormaps["viridis"](scaled)[..., :3]).astype(np.uint8)
+    picture: Image = np.rint(255 * colormaps["viridis"](scaled)[..., :3]).astype(np.uint8)
+    return picture
 
 
 def _table(path: Path, head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from core.codec import TesseraError
 from core.registry import METHODS, discover
 from experiments.evaluate import Outcome, evaluation_config, plan_jobs
 from experiments.plan.task import ROOT, Task
+from experiments.request import Evaluation
 
 
 @dataclass
@@ -132,8 +133,10 @@ def _cells(task: Task, results: str, found: State) -> None:
     found.reasons += [*outcome.skipped, *outcome.failed]
 
 
-def _evaluation(task: Task, results: str) -> dict[str, Any]:
-    return {**_configured(task, evaluation_config, ("params",)), "results": results}
+def _evaluation(task: Task, results: str) -> Evaluation:
+    """The evaluation that the task's command asks for."""
+    given = {name.removeprefix("params.") for name in task.options if name.startswith("params.")}
+    return replace(Evaluation.of(_configured(task, evaluation_config, ("params",)), given), results=results)
 
 
 def _configured(task: Task, scope: Callable[[], None], groups: Iterable[str]) -> dict[str, Any]:

@@ -125,7 +125,7 @@ def progressive(codec: QResCodec, seed: int) -> tuple[str, Rows]:
     for i in sorted({round(k * (len(views) - 1) / (VIEWS - 1)) for k in range(VIEWS)}):
         view = views[i]
         assert view.bytes is not None
-        bpp, psnr = 8 * view.bytes / pixels, float(METRICS["psnr"].function(original, view.image))
+        bpp, psnr = 8 * view.bytes / pixels, METRICS["psnr"](original, view.image)
         caption = f"{view.levels} of {views[-1].levels} levels\n{bpp:.3f} bpp, {psnr:.1f} dB"
         numbers = {"levels": view.levels, "bytes": view.bytes, "bpp": bpp, "psnr": psnr}
         shown.append(Shown(view.image, caption, numbers))

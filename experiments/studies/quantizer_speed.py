@@ -85,7 +85,7 @@ def quantizer_speed(config: Mapping[str, Any], run: Any) -> int:
     z = torch.randn(max(1, config["vectors"]), DIM, generator=torch.Generator().manual_seed(0)).to(device)
     rows = []
     for name, what, dim, call in jobs(z):
-        count = call.vectors if hasattr(call, "vectors") else len(z)
+        count = call.vectors if isinstance(call, _Bound) else len(z)
         seconds = [_timed(call, device) for _ in range(1 + config["repeats"])][1:]
         rows.append(
             {"quantiser": name, "what": what, "dimensions": dim, "ns/vector": 1e9 * statistics.median(seconds) / count,
@@ -114,9 +114,6 @@ class _Bound:
     def __call__(self) -> Any:
         with torch.no_grad():
             return self.function(self.z)
-
-
-_bound = _Bound
 
 
 def _quantize(lattice: Any, z: Tensor) -> Callable[[], Any]:

@@ -33,7 +33,7 @@ from core.entropy import Decoder, Encoder
 from experiments.studies.rec_overhead_figures import figures, table
 from experiments.wiring import sequence
 from rec.blocks import decode_blocks, encode_blocks
-from rec.coders.contract import CODERS, BlockCoder, Coded, make_coder
+from rec.coders.contract import CODERS, BlockCoder, Coded, TracedCoder, coder_options, make_coder
 from rec.gaussian import Gaussian, kl, log_ratio, max_log_ratio
 from rec.randomness import Key
 
@@ -136,7 +136,7 @@ class Job:
     def coder(self) -> BlockCoder:
         """The coder, told the KL where it has an option for it."""
         name, options = VARIANTS.get(self.label, (self.label, {}))
-        knows = "kl_bits" in getattr(CODERS[name], "__dataclass_fields__", {})
+        knows = "kl_bits" in coder_options(name)
         return make_coder(name, **options, **({"kl_bits": round(self.case.kl_bits, 6)} if knows else {}))
 
     def path(self, results: Path) -> Path:
@@ -214,7 +214,7 @@ def measure(job: Job) -> dict[str, Any]:
 
 def _encode(coder: BlockCoder, case: Case, keys: list[Key]) -> tuple[list[Coded], float | None]:
     """The coded samples, and the mean number of candidates where the coder counts them."""
-    if hasattr(coder, "trace"):
+    if isinstance(coder, TracedCoder):
         pairs = [coder.trace(case.target, case.prior, key) for key in keys]
         return [c for c, _ in pairs], float(np.mean([steps for _, steps in pairs]))
     return encode_blocks(coder, _rows(case.target, len(keys)), _rows(case.prior, len(keys)), keys), None

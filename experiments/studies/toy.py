@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ class Job:
         """Where its result lives."""
         identity = {
             "source": dict(self.source_params),
-            "settings": self.method.settings,
+            "settings": self.method.variant,
             "vectors": self.vectors,
         }
         name = f"{self.method.name}-{self.method.point:g}-s{self.seed}-{records.digest(identity)[:8]}.json"
@@ -116,7 +116,7 @@ def result(job: Job, results: Path, sacred_run: str = "", watch: Watch | None = 
     record = {
         "source": job.source, "source_params": dict(job.source_params), "dim": source.dim,
         "method": job.method.name, "title": job.method.label, "curve": job.method.curve, "point": job.method.point,
-        "settings": job.method.settings, "seed": job.seed, "lmb": lmb,
+        "settings": job.method.variant, "seed": job.seed, "lmb": lmb,
         **outcome.as_dict(),
         "loss": None if lmb is None else outcome.loss(lmb),
         "code": _stored(code),
@@ -238,7 +238,7 @@ def stem_of(config: Mapping[str, Any]) -> str:
 
 def method_defaults(name: str | None) -> dict[str, Any]:
     """Hyper-parameters of a method with their defaults, for config scopes; empty when there is no such method."""
-    return {f.name: f.default for f in fields(TOY[name])} if name in TOY else {}  # type: ignore[arg-type,index]
+    return TOY[name].parameters() if name is not None and name in TOY else {}
 
 
 def source_defaults(name: str) -> dict[str, Any]:

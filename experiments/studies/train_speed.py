@@ -132,7 +132,7 @@ def _serve(pipe: Connection, side: str, method: str, batch: int, crop: int) -> N
     torch.manual_seed(0)
     model: Any = make_method(method, {}).model()
     run = Trainer(model, TrainConfig(steps=1000, batch=batch, amp=True))
-    images = torch.rand(batch, getattr(make_method(method, {}), "channels", 3), crop, crop)
+    images = torch.rand(batch, make_method(method, {}).channels, crop, crop)
     model.train()
     start = deepcopy(model.state_dict())
     while pipe.recv() == "step":

@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-from pytorch_msssim import ms_ssim
 from torch import Tensor, nn
 from torch.nn.functional import elu, softplus
 
 from core.codec import TesseraError
 from core.registry import unknown
+from core.similarity import ms_ssim
 from core.train import Step
 from rec.models.gdn import GDN
 from rec.models.hierarchy import LN2, Draws, Normal, Visit
@@ -23,7 +23,6 @@ from rec.models.signal_conv import SignalConv
 TARGETS = ("mse", "ms_ssim")
 SMALLEST = 1e-7  # added to every scale
 NARROW = -2.25  # raw scale of fresh posteriors: 0.1, so that the synthesis has something to learn from
-MS_SSIM_SIDE = 160  # its five scales need more
 
 
 class Heads(nn.Module):
@@ -142,13 +141,7 @@ class LevelVAE(nn.Module):
     def _distortion(self, out: Tensor, x: Tensor) -> Tensor:
         if self.target == "mse":
             return ((out - x) * 255).square().mean()
-        if min(x.shape[2:]) <= MS_SSIM_SIDE:
-            raise TesseraError(
-                f"MS-SSIM has five scales and needs crops of more than {MS_SSIM_SIDE} pixels, "
-                f"not {tuple(x.shape[2:])}: use crop=192."
-            )
-        with torch.autocast(x.device.type, enabled=False):
-            return 255 * (1 - ms_ssim(out, x, data_range=1.0, weights=[1.0] * 5))
+        return 255 * (1 - ms_ssim(out, x, data_range=1.0, weights=[1.0] * 5).mean())
 
 
 class OneLevelVAE(LevelVAE):

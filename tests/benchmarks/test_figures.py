@@ -22,10 +22,10 @@ from benchmarks.curves.bd_pairs import all_pairs
 from benchmarks.curves.curve import Curve
 from benchmarks.figures import comparisons, paper
 from benchmarks.figures import figure as figures
-from benchmarks.figures.rd import bd_figure, image_figure, rd_figure
+from benchmarks.figures.rd import bd_figure, rd_figure
 from benchmarks.store import listing as written
 from benchmarks.tables import results
-from tests.support.report_samples import image_name, sample_results, stored_figures
+from tests.support.report_samples import sample_results, stored_figures
 
 
 def make(label: str, source: str = "measured", dataset: str = "kodak", gain: float = 0.0, points: int = 4) -> Curve:
@@ -171,15 +171,6 @@ def test_a_curve_beyond_uncompressed_images_hides_no_other() -> None:
     figure = rd_figure([make("near"), far])
     assert [s.label for s in figure.series] == ["near"] and "dense at 288 bits per pixel" in figure.notes[-1]
     assert [s.label for s in rd_figure([far]).series] == ["dense"], "alone it is shown"
-
-
-def test_image_figure_is_of_one_image(tmp_path: Path) -> None:
-    store = sample_results(tmp_path, kept=False)
-    curves = [c for c in rd.measured(store, "kodak") if not c.lossless]
-    figure = image_figure(curves, image_name(2))
-    rows = store.read(figure.series[0].cells[1]).images.set_index("image")
-    assert (figure.series[0].x[1], figure.series[0].y[1]) == tuple(rows.loc[image_name(2), ["bpp", "psnr"]])
-    assert image_name(2) in figure.title and [s.label for s in figure.series] == ["alpha", "beta", "gamma"]
 
 
 def test_bd_figure_sorts_and_names_what_has_no_overlap() -> None:

@@ -19,8 +19,8 @@ import pytest
 import sqlalchemy as sa
 
 from benchmarks.store import Store
+from benchmarks.store.__main__ import main
 from benchmarks.store.database import CELLS, IMAGES, MEASURES, METADATA
-from benchmarks.store.store import main
 from tests.benchmarks.test_store import cell, rows, write
 from tests.support import postgresql
 
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WRITERS, OWN, SHARED = 8, 5, 5
 WRITER = """
 import sys, time
-from benchmarks.store.store import main
+from benchmarks.store.__main__ import main
 while not {go!r}.exists():
     time.sleep(0.01)
 sys.exit(main(["sync", "--results", sys.argv[1], "--url", {url!r}]))

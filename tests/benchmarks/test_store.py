@@ -17,8 +17,8 @@ import pandas as pd
 import pytest
 
 from benchmarks.store import Cell, Store, StoreError
+from benchmarks.store.__main__ import main
 from benchmarks.store.cell import variant_label
-from benchmarks.store.store import main
 from core import atomic
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ import pytest
 from benchmarks import fuzz, report
 from benchmarks.page.sections import stored
 from benchmarks.store import Cell, Store, StoreError
-from benchmarks.store import store as command_line
+from benchmarks.store import __main__ as command_line
 from benchmarks.store.publish import publish
 from core import places
 
@@ -101,7 +101,7 @@ def test_the_report_shows_both_and_is_written_into_ones_own(here):
     report.build_report("results", draw=False)
     before = {path: path.read_bytes() for path in Path("results").rglob("*") if path.is_file()}
     write(Store(), 3, bpp=3.0)
-    assert report.main(["with", "figures=False"]) == 0
+    assert report.main(["with", f"results={LOCAL}", "figures=False"]) == 0
     page = Path(LOCAL, "report", "index.html").read_text()
     assert all(f'"{r.key}"' in page for r in Store().cells())
     assert len(pd.read_csv(Path(LOCAL, "curves", "toy.csv"))) == 3

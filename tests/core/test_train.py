@@ -17,7 +17,8 @@ import torch
 from torch import nn
 
 from core.codec import TesseraError
-from core.train import WINDOW, Crops, Step, TrainConfig, Trainer, fit
+from core.crops import Crops, Upright
+from core.train import WINDOW, Step, TrainConfig, Trainer, fit
 
 
 class Tiny(nn.Module):
@@ -286,6 +287,20 @@ def test_crops_are_parts_of_the_images_drawn_by_area():
 def test_images_too_small_for_a_crop_are_refused(images):
     with pytest.raises(TesseraError, match="smaller than crop=16"):
         Crops(images, 16)
+
+
+def test_small_pictures_are_drawn_in_small_crops_alone():
+    """CIFAR's among photographs: every third step after the first ones has small crops again."""
+    images = [np.full(shape, i, np.uint8) for i, shape in enumerate(((8, 8, 3), (24, 24, 3)))]
+    for kind in (Crops, Upright):
+        crops = kind(images, 16, first=(8, 2), again=3)
+        assert [crops.size_at(step) for step in range(8)] == [8, 8, 16, 8, 16, 16, 8, 16]
+        assert {int(crops.sample(3, k).max()) for k in range(60)} == {0, 1}
+        assert {int(crops.sample(4, k).max()) for k in range(60)} == {1}
+    config = TrainConfig(steps=8, batch=2, first_batch=6, first_steps=2, first_again=3)
+    assert [config.batch_at(step) for step in range(8)] == [6, 6, 2, 6, 2, 2, 6, 2]
+    with pytest.raises(TesseraError, match="no training image is as large as crop=32"):
+        Crops(images, 32, first=(8, 2))
 
 
 # The command

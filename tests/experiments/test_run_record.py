@@ -138,3 +138,43 @@ def test_an_option_that_is_younger_than_a_run_is_not_asked_of_it(tmp_path):
     assert claim(tmp_path, facts(method, {**config, "newer": True}, data, None)) == []
     with pytest.raises(TesseraError, match="newer=True there, newer=False here"):
         claim(tmp_path, facts(method, {**config, "newer": False}, data, None))
+
+
+def test_a_branch_of_a_run_that_has_not_ended(command, folders, tmp_path):
+    """It begins from the averaged weights so far, has seen what that run has seen, and resumes while that goes on."""
+    long = (*TRAIN, "method=vqvae", "dataset=folder:A", "folder=runs/long", "schedule=constant")
+    assert command(*long, "save_every=1").code == 0
+    (tmp_path / "runs" / "long" / "weights.safetensors").unlink()
+    (tmp_path / "runs" / "long" / "meta.json").unlink()
+    state = torch.load(tmp_path / "runs" / "long" / "state.pt", weights_only=True)
+    short = (*TRAIN, "dataset=folder:B", "init=runs/long", "folder=runs/short", "lr=1e-3")
+    done = command(*short)
+    assert done.code == 0, done.err
+    found, begun = meta("runs/short"), meta("runs/short/start")
+    assert found["data"]["names"] == ["folder:B", "folder:A"] and len(found["data"]["fingerprints"]) == 4
+    assert found["recipe"]["init"] == begun["id"] and begun["branched"] == {"from": "long", "step": 2}
+    assert begun["data"]["names"] == ["folder:A"] and begun["recipe"]["schedule"] == "constant"
+    method = make_method("vqvae", {"size": 16})
+    weights = checkpoint.find(method, "runs/short/start")
+    assert weights is not None
+    loaded = checkpoint.load(method, weights).state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in state["average"].items())
+    assert command(*long, "steps=3").code == 0, "the long run goes on"
+    again = command(*short, "steps=3")
+    assert again.code == 0 and meta("runs/short")["recipe"]["init"] == begun["id"], again.err
+    other = command(*TRAIN, "dataset=folder:B", "init=runs/other", "folder=runs/short", "lr=1e-3")
+    assert other.code == 2 and "begins from a run in long, not other" in other.sentence
+
+
+def test_a_run_that_does_not_say_what_it_has_seen_is_no_start(command, folders, tmp_path):
+    assert command(*TRAIN, "dataset=folder:A", "folder=runs/old").code == 0
+    run = tmp_path / "runs" / "old"
+    (run / "weights.safetensors").unlink()
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({name: part for name, part in record.items() if name != "seen"}))
+    done = command(*TRAIN, "dataset=folder:B", "init=runs/old", "folder=runs/new")
+    assert done.code == 2 and "does not say which pictures it has seen" in done.sentence
+    (run / "run.json").write_text(json.dumps(record))
+    (run / "state.pt").write_bytes(b"damaged")
+    done = command(*TRAIN, "dataset=folder:B", "init=runs/old", "folder=runs/new")
+    assert done.code == 2 and "state.pt cannot be read" in done.sentence and not (tmp_path / "runs" / "new").exists()

@@ -16,10 +16,11 @@ from benchmarks.datasets import open_dataset, training_set
 from benchmarks.datasets.files import DataError
 from core import parallel
 from core.codec import TesseraError
+from core.crops import Crops
 from core.images import save_image
 from core.soap import Soap
-from core.train import Crops, TrainConfig, Trainer, fit
-from experiments.train import middle, validation
+from core.train import TrainConfig, Trainer, fit
+from experiments.validation import middle, validation
 from qres.architectures import Architecture
 from qres.network import QResVAE
 from tests.core.test_train import CONFIG, Tiny, batches, same
@@ -235,7 +236,8 @@ def test_validation_is_the_loss_of_the_middle_in_eval_mode(tmp_path):
     images = [rng.integers(0, 256, shape, dtype=np.uint8) for shape in ((256, 300, 3), (280, 256, 3), (100, 300, 3))]
     for i, image in enumerate(images):
         save_image(tmp_path / "held" / f"{i}.png", image)
-    measure = validation(f"folder:{tmp_path / 'held'}", None, TrainConfig(steps=1))
+    held = [image.read() for image in open_dataset(f"folder:{tmp_path / 'held'}")]
+    measure = validation(held, TrainConfig(steps=1))
     net = model().eval()
     values = measure(net, 0)
     assert net.lmb == 64 and list(values) == ["valid_loss_16", "valid_loss_64", "valid_loss_256"]

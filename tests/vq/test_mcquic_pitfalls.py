@@ -22,9 +22,9 @@ from core import checkpoint
 from core.bitstream import BitstreamError
 from core.checkpoint import CheckpointError
 from core.codec import Image
+from core.crops import Crops
 from core.frequencies import PRECISION, categorical_table
 from core.registry import METHODS, discover
-from core.train import Crops
 from tests.conftest import Command
 from tests.support.golden_mcquic import fill, uneven
 from vq.mcquic import augment, quantizer, rans

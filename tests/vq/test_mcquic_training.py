@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from core import checkpoint
+from core.crops import Crops
 from core.lamb import Lamb
 from core.registry import METHODS, discover
-from core.train import Crops, TrainConfig, fit
+from core.train import TrainConfig, fit
 from vq.mcquic.network import McQuic, Recipe
 
 discover()
@@ -62,7 +63,8 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import torch
 from core import parallel
-from core.train import Crops, fit
+from core.crops import Crops
+from core.train import fit
 from tests.vq.test_mcquic_training import CONFIG, images, model
 with parallel.process_group(torch.device("cpu")):
     net = model()

@@ -8,18 +8,18 @@ Paper: Zhu et al., CVPR 2022, arXiv 2203.10897. Images are RGB in (-1, 1); code 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pytorch_msssim import ms_ssim
 from torch import Tensor, nn
 
 from core import parallel
 from core.codec import Image, TesseraError
+from core.frequencies import entropy_bits
 from core.images import as_rgb, pad
+from core.similarity import ms_ssim
 from core.train import Step
 from vq.mcquic import augment
 from vq.mcquic.blocks import decoder, encoder
@@ -142,9 +142,7 @@ class McQuic(nn.Module):
         """What training minimises, of an output against its reference, both (B, 3, H, W) around (-1, 1)."""
         if self.recipe.target == "mse":
             return F.mse_loss(out, x)
-        with torch.autocast(out.device.type, enabled=False):  # variances are small differences
-            similarity: Tensor = ms_ssim(x + 1, out + 1, data_range=2.0)
-        return 1 - similarity
+        return 1 - ms_ssim(x + 1, out + 1, data_range=2.0).mean()
 
     def _quantise(self, x: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """Codewords and codes of every level, with gradients; without quantisation in the free steps."""
@@ -212,13 +210,6 @@ class McQuic(nn.Module):
                 total += count(codes.cpu(), k).numpy()
         values = {}
         for level, total in enumerate(totals):
-            shares = total / total.sum(1, keepdims=True)
-            entropy = -(shares * np.log2(np.maximum(shares, 1e-12))).sum(1)
-            values[f"perplexity{level}"] = float(2 ** entropy.mean())
+            values[f"perplexity{level}"] = float(2 ** np.mean([entropy_bits(counts) for counts in total]))
             values[f"live{level}"] = float((total > 0).mean())
         return values
-
-
-def bits_per_pixel(m: int, k: Sequence[int]) -> float:
-    """The rate of equally likely codes: sum over levels of m log2(K) / (16 2^level)^2."""
-    return sum(m * math.log2(size) / 4 ** (4 + level) for level, size in enumerate(k))
