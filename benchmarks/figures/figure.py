@@ -136,6 +136,23 @@ def as_data(figure: Figure) -> dict[str, Any]:
     return {**facts, **axes, "window": figure.window, "order": figure.order, "series": series}
 
 
+def from_data(data: Mapping[str, Any]) -> Figure:
+    """The figure that ``as_data`` gave these values of, without its result rows; KeyError or TypeError for others."""
+    styles = {look(i): i for i in reversed(range(COLORS * MARKERS * DASHES))}
+    numbers, texts = ("x", "y", "low", "high"), ("names", "cells")
+    series = tuple(
+        Series(
+            **{name: tuple(map(float, s[name])) for name in numbers},
+            **{name: tuple(map(str, s[name])) for name in texts},
+            **{name: str(s[name]) for name in ("label", "source", "reference")},
+            style=styles[tuple(s["look"])],
+        )
+        for s in data["series"]
+    )
+    x, y = (Axis(a["label"], a["label"], a["unit"], a["log"]) for a in (data["x"], data["y"]))
+    return Figure(data["name"], data["title"], x, y, series, data["kind"], tuple(data["notes"]))
+
+
 def plain(value: Any) -> Value:
     """A value as JSON can hold it: NaN and missing become None, infinities the text 'inf', NumPy scalars Python's."""
     if hasattr(value, "item"):

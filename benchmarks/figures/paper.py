@@ -56,9 +56,10 @@ RC: dict[str, Any] = {
 }
 
 
-def render(figure: Figure, folder: Path) -> list[Path]:
+def render(figure: Figure, folder: Path, data: bool = True) -> list[Path]:
     """Write ``<name>`` .pdf, .png and .json into the folder and return their paths; a figure without series has none.
 
+    Without ``data`` the JSON is left alone: it is where the figure came from.
     The same figure gives the same bytes: no dates, no software versions, a style that ignores the user's settings.
     Raises StoreError when the files cannot be written.
     """
@@ -71,12 +72,9 @@ def render(figure: Figure, folder: Path) -> list[Path]:
         ".png": {"Software": None, "Comment": digest},
     }
     paths = [folder / f"{figure.name}{suffix}" for suffix in metadata]
-    data = folder / f"{figure.name}.json"
-    text = json.dumps(as_data(figure), separators=(",", ":"), allow_nan=False).encode() + b"\n"
-    if not data.is_file() or data.read_bytes() != text:
-        write(data, text)
+    written = [*paths, *_write_data(figure, folder)] if data else paths
     if all(path.is_file() and digest.encode() in path.read_bytes() for path in paths):
-        return [*paths, data]
+        return written
     import seaborn as sns  # brings SciPy and pyplot, which take longer than all else here
     from matplotlib import style
 
@@ -87,7 +85,15 @@ def render(figure: Figure, folder: Path) -> list[Path]:
             picture = BytesIO()
             canvas.savefig(picture, format=path.suffix[1:], metadata=metadata[path.suffix], bbox_inches=box)
             write(path, picture.getvalue() if path.suffix == ".pdf" else palette_png(picture))
-    return [*paths, data]
+    return written
+
+
+def _write_data(figure: Figure, folder: Path) -> list[Path]:
+    path = folder / f"{figure.name}.json"
+    text = json.dumps(as_data(figure), separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    if not path.is_file() or path.read_bytes() != text:
+        write(path, text)
+    return [path]
 
 
 def _digest(figure: Figure) -> str:
