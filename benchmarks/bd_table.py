@@ -116,7 +116,7 @@ def with_images(curve: Curve, metric: str, store: Store) -> Curve:
     """The curve with the metric per image, as intervals need it, where the cells have it."""
     if curve.images is None or metric in curve.images or metric not in curve.points:
         return curve
-    parts = [curves.read_columns(store.path(key) / "images.csv", ("image", metric)) for key in curve.cells]
+    parts = [curves.read_columns(store.read(key), (metric,)) for key in curve.cells]
     if not all(metric in part for part in parts):
         return curve
     points = curve.points["point"].tolist()

@@ -65,11 +65,23 @@ def build_report(
         drawn += comparisons.lossless_figures(lossless)
     own = {path.stem for path in paths} | {figure.name for figure in drawn}  # the page has these from the curves
     if draw:
-        paths += render_all(drawn, store.root / "figures", processes)
-        paths += render_all(stored.codebook_size_figures(store.root), store.root / "figures")
-        paths += stored.picture_figures(store.root)
+        paths += _drawn(drawn, store.root, processes)
         listing.replace(store.root / "report_files.json", paths, store.root)
     return [*paths, build_page(store, cells, groups, lossless, published, own)]
+
+
+def _drawn(drawn: Sequence[figures.Figure], root: Path, processes: int) -> list[Path]:
+    """Draw the report's own figures and those of which commands stored the data, whose JSON stays the commands'."""
+    folder, sizes = root / "figures", stored.codebook_size_figures(root)
+    own = {figure.name for figure in (*drawn, *sizes)} | _former(root)
+    paths = render_all([*drawn, *sizes], folder, processes) + stored.picture_figures(root)
+    return paths + render_all(stored.data_figures(folder, own), folder, processes, data=False)
+
+
+def _former(root: Path) -> set[str]:
+    """Names of figures whose data an earlier report wrote: what it writes no longer goes."""
+    names = listing.names(root / "report_files.json")
+    return {Path(name).stem for name in names if name.startswith("figures/") and name.endswith(".json")}
 
 
 def build_page(

@@ -182,7 +182,7 @@ def _numbers(usage: Usage) -> dict[str, Any]:
 
 def _cell_numbers(result: CellResult, levels: Sequence[Usage]) -> dict[str, Any]:
     """Rates per pixel and quality of a cell, as means over images; the ideal rate is over all pixels."""
-    images = read_columns(result.folder / "images.csv", ("height", "width", "payload_bits"))
+    images = read_columns(result, ("height", "width", "payload_bits"))
     pixels = np.multiply(images["height"], images["width"])
     ideal = sum(u.entropy_bits * u.total for u in levels) / float(pixels.sum())
     payload = float(np.mean(np.divide(images["payload_bits"], pixels)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -134,6 +134,32 @@ def as_data(figure: Figure) -> dict[str, Any]:
     axes = {k: {"label": a.label, "unit": a.unit, "log": a.log} for k, a in (("x", figure.x), ("y", figure.y))}
     facts = {"name": figure.name, "title": figure.title, "kind": figure.kind, "notes": figure.notes}
     return {**facts, **axes, "window": figure.window, "order": figure.order, "series": series}
+
+
+def from_data(data: Mapping[str, Any]) -> Figure:
+    """The figure that ``as_data`` gave these values of, without its result rows; KeyError or TypeError for others."""
+    styles: dict[tuple[int, ...], int] = {look(i): i for i in reversed(range(COLORS * MARKERS * DASHES))}
+    series = tuple(
+        Series(
+            label=str(s["label"]),
+            x=_floats(s["x"]),
+            y=_floats(s["y"]),
+            source=str(s["source"]),
+            style=styles[tuple(s["look"])],
+            names=tuple(map(str, s["names"])),
+            cells=tuple(map(str, s["cells"])),
+            low=_floats(s["low"]),
+            high=_floats(s["high"]),
+            reference=str(s["reference"]),
+        )
+        for s in data["series"]
+    )
+    x, y = (Axis(a["label"], a["label"], a["unit"], a["log"]) for a in (data["x"], data["y"]))
+    return Figure(data["name"], data["title"], x, y, series, data["kind"], tuple(data["notes"]))
+
+
+def _floats(values: Iterable[Any]) -> tuple[float, ...]:
+    return tuple(map(float, values))
 
 
 def plain(value: Any) -> Value:

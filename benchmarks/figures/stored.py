@@ -1,7 +1,8 @@
-"""Figures of what commands stored as records of their own: pictures of QRes-VAE, codebook sizes of LL-VQ-VAE.
+"""Figures of what commands stored: pictures of QRes-VAE, codebook sizes of LL-VQ-VAE, and data of whole figures.
 
-They are drawn by the report from ``<results>/qres_pictures`` and ``<results>/llvq``, as all its figures are: from
-results alone, the same records giving the same bytes. A record that cannot be read is passed over with a warning.
+They are drawn by the report from ``<results>/qres_pictures``, ``<results>/llvq`` and ``<results>/figures/*.json``, as
+all its figures are: from results alone, the same records giving the same bytes. A record that cannot be read is passed
+over with a warning.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from benchmarks.curves.curve import PUBLISHED
 from benchmarks.figures import gallery
-from benchmarks.figures.figure import Axis, Figure, Series
+from benchmarks.figures.figure import Axis, Figure, Series, from_data
 from benchmarks.store.names import slug
 from benchmarks.store.records import AGAIN, read_json
 from core import places
@@ -49,6 +50,22 @@ def picture_figures(root: Path) -> list[Path]:
         name = f"pictures_{slug(record['method'])}_{record['kind']}_{path.stem.rpartition('-')[2]}"
         paths += gallery.save_captioned(rows, root / "figures" / name, record["title"], digest)
     return paths
+
+
+def data_figures(folder: Path, own: Collection[str]) -> list[Figure]:
+    """Figures of which a command stored the data in a folder; not those of the names in ``own``."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        if path.stem in own or (data := read_json(path, ("name", "title", "kind", "series"))) is None:
+            continue
+        try:
+            figure = from_data(data)
+        except (KeyError, TypeError, ValueError) as error:
+            log.warning("%s has no data of a figure (%s: %s): %s.", path, type(error).__name__, error, AGAIN)
+            continue
+        if figure.name == path.stem:
+            found.append(figure)
+    return found
 
 
 def codebook_size_figures(root: Path) -> list[Figure]:

@@ -88,7 +88,9 @@ def stored(root: Path, folder: Path, own: Collection[str], parts: tuple[str, ...
 
 def _shipped_report(root: Path) -> set[str]:
     """What the report of the shipped results made of fewer cells: this one has made its own."""
-    return {Path(name).stem for shipped in places.roots(root)[1:] for name in listing.names(shipped)}
+    return {
+        Path(name).stem for shipped in places.roots(root)[1:] for name in listing.names(shipped / "report_files.json")
+    }
 
 
 def _section(stem: str) -> str:

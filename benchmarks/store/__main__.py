@@ -1,4 +1,4 @@
-"""``python -m benchmarks.store list|sync|publish``: the results, listed, copied into a database, or shipped."""
+"""``python -m benchmarks.store list|sync|publish|migrate``: the results listed, indexed, shipped, or converted."""
 
 from __future__ import annotations
 
@@ -31,8 +31,10 @@ def _published(results: str, patterns: Sequence[str]) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code (2 for a failure the user can act on)."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.store", description="List, index or publish results.")
-    parser.add_argument("command", choices=("list", "sync", "publish"))
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.store", description="List, index, publish or convert results."
+    )
+    parser.add_argument("command", choices=("list", "sync", "publish", "migrate"))
     parser.add_argument("patterns", nargs="*", help="publish: only names below the folder that match (default: all)")
     usual = places.default_results()
     parser.add_argument("--results", default=usual, help=f"the results folder (default: {usual}, beside the shipped)")
@@ -47,6 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _published(options.results, options.patterns)
         if options.command == "sync":
             print(f"{store.sync(options.url)} cells new or changed")
+        elif options.command == "migrate":
+            from benchmarks.store.migrate import migrate
+
+            print(f"{migrate(store)} cells rewritten")
         else:
             for line in _listing(store):
                 print(line)

@@ -36,9 +36,9 @@ def replace(listing: Path, paths: Iterable[Path], root: Path) -> list[Path]:
     return gone
 
 
-def names(root: Path, listing: str = "report_files.json") -> list[str]:
-    """What the listing of a results folder has, relative to it; nothing where there is no listing."""
-    return list(_read(root / listing))
+def names(listing: Path) -> set[str]:
+    """Names of the files that were written last time; none where the listing cannot be read."""
+    return set(_read(listing))
 
 
 def _read(listing: Path) -> dict[str, str]:

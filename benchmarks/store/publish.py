@@ -78,7 +78,7 @@ def _pictures(own: Path, result: CellResult) -> tuple[Path, Path]:
 
 def _files(own: Path) -> Iterator[Path]:
     """Files beside cells that are anybody's results, and not of the report."""
-    made = {own / name for name in listing.names(own)}
+    made = {own / name for name in listing.names(own / "report_files.json")}
     for path in sorted(own.rglob("*")):
         name = path.relative_to(own)
         passing = path.name.startswith(atomic.PREFIX) or path.suffix in (".part", ".sqlite")

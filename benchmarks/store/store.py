@@ -3,6 +3,7 @@
     python -m benchmarks.store list [--results DIR]
     python -m benchmarks.store sync [--results DIR] [--url postgresql://...]
     python -m benchmarks.store publish [--results DIR] ['cells/*' ...]       # into the shipped results
+    python -m benchmarks.store migrate [--results DIR]      # cells of older versions into today's format
 
 The cell files are the truth; the database that ``sync`` fills is an index that can be deleted at any time.
 A cell's folder is written under a temporary name and renamed last: presence means done.
@@ -23,8 +24,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.store import rows
 from benchmarks.store.cell import Cell, StoreError, variant_label
 from benchmarks.store.names import file_name
+from benchmarks.store.rows import Layout, read_csv
 from core import atomic, places
 
 __all__ = ["Cell", "CellResult", "Failure", "Store", "StoreError", "file_name", "now", "read_csv", "variant_label"]
@@ -43,6 +46,7 @@ class CellResult:
     about: dict[str, Any]
     provenance: dict[str, Any]
     folder: Path = field(compare=False)
+    layout: Layout = field(default_factory=Layout, compare=False)
 
     @property
     def label(self) -> str:
@@ -56,8 +60,13 @@ class CellResult:
 
     @property
     def images(self) -> pd.DataFrame:
-        """One row per image (read from disk at each call)."""
-        return read_csv(self.folder / "images.csv")
+        """One row per image (read from disk at each call), with the columns that the file leaves out."""
+        return rows.read(self.folder / "images.csv", self.layout)
+
+    @property
+    def digest(self) -> str:
+        """What names all that was measured, whatever the format and the key."""
+        return rows.digest(self.folder, self.layout)
 
     @property
     def codebook(self) -> pd.DataFrame | None:
@@ -74,13 +83,6 @@ class Failure:
     cell: Cell
     text: str
     when: str
-
-
-def read_csv(path: Path) -> pd.DataFrame:
-    """A CSV of ours: image names stay text ('007', 'NA'), 'inf' is a number."""
-    with path.open(encoding="utf-8") as file:
-        missing = {name: ["", "nan"] for name in file.readline().strip().split(",") if name != "image"}
-    return pd.read_csv(path, dtype={"image": str}, keep_default_na=False, na_values=missing)
 
 
 class Store:
@@ -136,17 +138,19 @@ class Store:
     ) -> CellResult:
         """Write a whole cell; of two writers of the same cell the first wins and the other's files vanish.
 
-        ``images`` has one row per image: the column ``image`` (names) and numeric columns. Raises StoreError.
+        ``images`` has one row per image: the column ``image`` (names) and numeric columns, of which the file keeps
+        what ``rows`` says; means are of the numbers as given. Raises StoreError.
         """
         if images.empty or not images["image"].is_unique:
             raise StoreError(f"cell {cell.key} ({cell.label}) needs at least one image, and each name once.")
         numbers = images.drop(columns="image").astype(float)
         means = {str(name): float(numbers[name].mean()) for name in numbers}
+        text, layout = rows.packed(images)
         document = {"key": cell.key, "cell": asdict(cell), "means": means, "images": len(images)}
-        document |= {"about": dict(about), "provenance": dict(provenance)}
-        files = {"images.csv": _csv(images), "cell.json": _json(document)}
+        document |= {"about": dict(about), "provenance": dict(provenance), **layout.as_dict()}
+        files = {"images.csv": text, "cell.json": json_text(document)}
         if codebook is not None:
-            files["codebook.csv"] = _csv(codebook)
+            files["codebook.csv"] = rows.csv_text(codebook)
         with _writing(self.root):
             self.clean()
             atomic.publish(self.path(cell), files, lambda: self.has(cell))
@@ -190,7 +194,7 @@ class Store:
         """Note why a cell could not be measured; the note goes when the cell is written."""
         document = {"key": cell.key, "cell": asdict(cell), "text": text, "when": now()}
         with _writing(self.root):
-            atomic.write_text(self._failure(cell.key), _json(document))
+            atomic.write_text(self._failure(cell.key), json_text(document))
 
     def failures(self) -> list[Failure]:
         """All noted failures sorted by key; unreadable notes are logged."""
@@ -228,7 +232,8 @@ def _read(folder: Path) -> CellResult:
         data = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
         means = {name: math.nan if v is None else float(v) for name, v in data["means"].items()}
         found = Cell.from_dict(data["cell"])
-        result = CellResult(found.key, found, means, data["images"], data["about"], data["provenance"], folder)
+        facts = (data["images"], data["about"], data["provenance"])
+        result = CellResult(found.key, found, means, *facts, folder, Layout.from_dict(data))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, StoreError) as error:
         raise StoreError(f"{folder} is no readable cell ({type(error).__name__}: {error}): remove it.") from error
     if found.key != folder.name or data.get("key") != folder.name or not (folder / "images.csv").is_file():
@@ -248,11 +253,7 @@ def _matches(value: Any, wanted: Any) -> bool:
     return value in wanted if isinstance(wanted, (list, tuple, set, frozenset)) else bool(value == wanted)
 
 
-def _csv(frame: pd.DataFrame) -> str:
-    return frame.to_csv(index=False, lineterminator="\n")
-
-
-def _json(document: Mapping[str, Any]) -> str:
+def json_text(document: Mapping[str, Any]) -> str:
     """Strict JSON: non-finite numbers become the strings 'inf', '-inf' (which ``float`` reads) and null."""
     return json.dumps(_finite(document), indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
 

@@ -193,7 +193,27 @@ def test_paper_writes_the_same_bytes_again(tmp_path: Path, kind: str) -> None:
     pdf = first[0].read_bytes()
     assert b"/FontFile2" in pdf and b"CreationDate" not in pdf  # TrueType is embedded, no date
     with Image.open(first[1]) as picture:
-        assert picture.width > 900 and len(picture.convert("RGB").getcolors(1 << 24) or []) > 50
+        assert picture.width > 900 and 50 < len(picture.convert("RGB").getcolors(1 << 24) or []) <= 256
+        assert picture.mode == "P" and picture.info["dpi"] == pytest.approx((200, 200), abs=0.1)
+
+
+def test_a_palette_keeps_what_a_drawing_shows() -> None:
+    from io import BytesIO
+
+    from PIL.PngImagePlugin import PngInfo
+
+    ramp = np.linspace(0, 255, 64)[:, None, None] * np.ones((1, 64, 3))
+    ramp[..., 1] = ramp[..., 1].T
+    drawing = np.concatenate([np.full((64, 64, 3), 255.0), ramp]).astype(np.uint8)  # white, and thousands of colours
+    file, text = BytesIO(), PngInfo()
+    text.add_text("Comment", "digest")
+    Image.fromarray(drawing).save(file, "PNG", pnginfo=text, dpi=(200, 200))
+    few = paper.palette_png(file)
+    with Image.open(BytesIO(few)) as picture:
+        shown = np.array(picture.convert("RGB"), int)
+        assert picture.mode == "P" and picture.info["Comment"] == "digest"
+    assert (shown[:64] == 255).all() and np.abs(shown - drawing).max() <= 24
+    assert few == paper.palette_png(file)
 
 
 def test_paper_draws_again_only_what_changed(tmp_path: Path) -> None:
