@@ -109,9 +109,9 @@ def test_the_plan_and_the_search_know_the_pictures(command, tmp_path):
     task = Task("x", "evaluate", "cells", f"python {RD} with method=jpeg {HERE} points=50", ())
     paint(tmp_path / "pictures", 1)
     assert command(RD, "with", "method=jpeg", "points=50", HERE).code == 0
-    assert state(task).complete
+    assert state(task, "results").complete
     change(tmp_path / "pictures")
-    assert not state(task).complete
+    assert not state(task, "results").complete
     found = command("benchmarks/match_rate.py", "with", "method=jpeg", "target_psnr=12", "tolerance=40", HERE)
     newest = Store("results/match_rate").cells()
     assert found.code == 0 and {r.pictures for r in newest} == {open_dataset("folder:pictures").fingerprint}
