@@ -56,9 +56,12 @@ def fuzz_config() -> None:
     results = places.default_results()
 
 
-def attack(target: Target, config: Mapping[str, Any], identity: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Decode all mutations, resuming what is stored of the same ones; returns what was written to ``path``."""
-    record = _begun(places.find(path, config["results"]), identity)
+def attack(
+    target: Target, config: Mapping[str, Any], identity: Mapping[str, Any], path: Path, known: Path | None = None
+) -> dict[str, Any]:
+    """Decode all mutations, resuming what ``known`` (default: ``path``) holds of the same ones; returns what was
+    written to ``path``."""
+    record = _begun(known or path, identity)
     told = saved = time.monotonic()
     bar = tqdm(total=config["mutations"], initial=record["done"], unit="stream", disable=not sys.stderr.isatty())
     while record["done"] < config["mutations"]:
@@ -138,7 +141,7 @@ def _fuzzed(method: Method, params: Mapping[str, Any], config: Mapping[str, Any]
     }
     label = slug(variant_label(method.name, plain(params), {}))
     path = Path(config["results"]) / "fuzz" / f"{label}.json"
-    record = attack(target, config, identity, path)
+    record = attack(target, config, identity, path, places.find(path, config["results"]))
     words = [f"{kind}: {', '.join(f'{n} {word}' for word, n in c.items())}" for kind, c in record["counts"].items()]
     print("\n".join(sorted(words)))
     print(f"{record['done']} mutations, {record['problems']} problems, slowest {record['slowest_s']} s: {path}")
