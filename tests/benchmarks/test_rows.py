@@ -15,7 +15,7 @@ from benchmarks import verify
 from benchmarks.curves.curve import read_columns
 from benchmarks.measure import metrics, reproduced
 from benchmarks.store import Cell, CellResult, Store, StoreError, rows
-from benchmarks.store.store import main
+from benchmarks.store.__main__ import main
 
 CELL = Cell("zip", {}, 1, "toy", "test")
 ABOUT = {"title": "toy", "codebook_sizes": [4]}
