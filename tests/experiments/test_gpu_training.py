@@ -20,8 +20,9 @@ from core import checkpoint
 from core.codec import TesseraError
 from core.images import save_image
 from core.registry import discover, make_method
-from experiments import gpu_training, packing
-from experiments.gpu_training import Clock, Timed
+from experiments import packing
+from experiments.studies import gpu_training
+from experiments.studies.gpu_training import Clock, Timed
 
 discover()
 MISSING = ("sacred", "constriction", "pytorch_msssim", "pandas", "skimage", "scipy", "matplotlib", "msgpack", "plotly",

@@ -1,9 +1,9 @@
 """Training on a GPU of a machine without package registries, where torch, numpy, Pillow and safetensors are enough.
 
-    python -m experiments.gpu_training pack --output training.pyz              # here: program and photographs, one file
-    python3 training.pyz run --folder state --limit 9 qres34m_vr=20 qres3m_vr=6     # there, as often as it takes
-    python3 training.pyz export --folder state --output pieces                  # there: float16, pieces of 15 MB
-    python -m experiments.gpu_training join pieces --output runs                # here: weights.safetensors, meta.json
+    python -m experiments.studies.gpu_training pack --output training.pyz  # here: program and photographs, one file
+    python3 training.pyz run --folder state --limit 9 qres34m_vr=20 qres3m_vr=6  # there, as often as it takes
+    python3 training.pyz export --folder state --output pieces             # there: float16, pieces of 15 MB
+    python -m experiments.studies.gpu_training join pieces --output runs   # here: weights.safetensors, meta.json
 
 A job is trained by the loop of ``core.train`` for its minutes: the rate follows the time that is left, so that a run is
 whole on any GPU and however often it is stopped. ``--limit`` is the minutes of one command; the next one goes on.
@@ -279,7 +279,3 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here.", file=sys.stderr)
         return 130
-
-
-if __name__ == "__main__":
-    sys.exit(main())
