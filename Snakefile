@@ -1,10 +1,10 @@
 # The plan (experiments/plan/catalogue/) as a file DAG, on this machine, SLURM or Kubernetes:
 #
 #   ./run_all.sh snakemake quick                      # makes Snakemake's own environment, then profiles/local
-#   snakemake --profile profiles/slurm paper          # any job of the plan, or results/plan/NAME.done for one task
+#   snakemake --profile profiles/slurm paper          # any job of the plan, or results/local/plan/NAME.done for a task
 #   snakemake --profile profiles/local -n qres        # what would be run
 #
-# A task's file is results/plan/NAME.done. What is done by any means is known before the DAG is made; a task that
+# A task's file is results/local/plan/NAME.done. What is done by any means is known before the DAG is made; a task that
 # cannot be done here (weights or data to be had only elsewhere) is marked as such and tried again by the next run.
 # config: results=DIR, python=PATH (the interpreter with requirements.txt), root=DIR (the repository, where Snakemake
 # runs in another folder), markers=keep to take the files as they are.
@@ -16,14 +16,17 @@ from pathlib import Path
 
 ROOT = Path(config.get("root", workflow.basedir))
 sys.path.insert(0, str(ROOT))
+from core.places import VARIABLE, default_results
 from experiments.plan.catalogue import JOBS, REPORT, TASKS
 from experiments.plan.task import chosen
 
-RESULTS = config.get("results", "results")
+USUAL = default_results()  # told to every job, whose environment may be another
+RESULTS = config.get("results", USUAL)
 OWN = ROOT / ".venv" / "bin" / "python"
 PYTHON = config.get("python", str(OWN) if OWN.exists() else "python")
 BY_NAME = {task.name: task for task in TASKS}
-IN_ROOT, WRITING = f"cd {shlex.quote(str(ROOT))} && {shlex.quote(PYTHON)} -m experiments.plan", f"results={RESULTS}"
+PLAN = f"{VARIABLE}={shlex.quote(USUAL)} {shlex.quote(PYTHON)} -m experiments.plan"
+IN_ROOT, WRITING = f"cd {shlex.quote(str(ROOT))} && {PLAN}", f"results={RESULTS}"
 REPORT_COMMAND = f"{IN_ROOT} run report {shlex.quote(WRITING)}"
 
 

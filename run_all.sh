@@ -3,7 +3,7 @@
 #   ./run_all.sh quick    real RD curves on the embedded images with the weights we ship (a few minutes, then seconds)
 #   ./run_all.sh test     lint, types and tests
 #   ./run_all.sh paper    every cell of the paper that can be computed here, resuming; lists what cannot and why
-#   ./run_all.sh report   figures, tables and results/report/index.html from the results that are there
+#   ./run_all.sh report   figures, tables and results/local/report/index.html from the results that are there
 #   ./run_all.sh snakemake JOB ...   the same through Snakemake (profiles/local; --profile profiles/slurm for another)
 #   ./run_all.sh setup    the environment alone (setup-snakemake: Snakemake's own)
 set -euo pipefail

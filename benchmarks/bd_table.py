@@ -32,6 +32,7 @@ from benchmarks.store.names import label_name, set_name, stem_of
 from benchmarks.tables import files, results
 from core import commandline
 from core.codec import TesseraError
+from core.places import default_results
 
 DEFAULTS = {
     "anchor": "vtm18",
@@ -40,7 +41,7 @@ DEFAULTS = {
     "method": "pchip",  # pchip, akima or cubic
     "curves": "",  # labels; default: all
     "limit": "",  # the limit= of the measurements; default: those without one
-    "results": "results",
+    "results": default_results(),
     "bootstrap": "1000",
 }
 
@@ -115,7 +116,7 @@ def with_images(curve: Curve, metric: str, store: Store) -> Curve:
     """The curve with the metric per image, as intervals need it, where the cells have it."""
     if curve.images is None or metric in curve.images or metric not in curve.points:
         return curve
-    parts = [curves.read_columns(store.path(key) / "images.csv", ("image", metric)) for key in curve.cells]
+    parts = [curves.read_columns(store.read(key), (metric,)) for key in curve.cells]
     if not all(metric in part for part in parts):
         return curve
     points = curve.points["point"].tolist()

@@ -12,7 +12,6 @@ to <results>/figures.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from benchmarks.curves.usage import counted, usage_table
@@ -22,10 +21,10 @@ from benchmarks.store import Store
 from benchmarks.store.names import set_name, stem_of
 from benchmarks.tables.files import to_files, to_markdown
 from core.codec import TesseraError
-from core.registry import METHODS, discover
+from core.registry import METHODS
 from experiments.evaluate import evaluate, evaluation_config, say
-from experiments.studies import llvq, vqvae_family
-from experiments.wiring import experiment, guarded, run_named, sequence, with_defaults
+from experiments.request import Evaluation
+from experiments.wiring import experiment, guarded, run_named, with_defaults
 
 ex = experiment(__file__, "codebook_usage", evaluation_config, {"smoke": {"limit": 2}})
 with_defaults(ex, {"method": "vqvae_ema", "dataset": "fashion_mnist", "keep_images": False})
@@ -35,33 +34,31 @@ with_defaults(ex, {"method": "vqvae_ema", "dataset": "fashion_mnist", "keep_imag
 @guarded
 def codebook_usage(config: dict[str, Any], sacred_run: Any) -> int:
     """Measure what is missing, then print and write the table and the figures of every stored cell asked for."""
-    discover()
-    names = [str(name) for name in sequence(config["methods"]) or [config["method"]]]
+    request = Evaluation.of(config)
+    names = request.names
     for name in names:
         METHODS[name]  # an unknown name is answered before anything is measured
-    outcome = evaluate(config, str(sacred_run._id or ""))
+    outcome = evaluate(request, str(sacred_run._id or ""))
     images = outcome.images
     assert images is not None
-    cells = counted(Store(config["results"]), images.name, names)
+    cells = counted(Store(request.results), images.name, names)
     asked = (images.split, images.limit, outcome.pictures)
     cells = [r for r in cells if (r.cell.split, r.cell.limit, r.pictures) == asked]
     if not cells and not outcome.failed:
-        raise TesseraError(
-            f"no stored cell of {', '.join(names)} on {config['dataset']} has codes: measure them first."
-        )
+        raise TesseraError(f"no stored cell of {', '.join(names)} on {request.dataset} has codes: measure them first.")
     if cells:
         title = cells[0].about["title"]
         frame = usage_table(cells)
         print(to_markdown(frame, f"Codebook usage on {title}"))
-        name = stem_of(f"{set_name(config['dataset'], title, outcome.pictures)}_{'+'.join(names)}")
-        stem = Path(config["results"]) / "tables" / f"codebook_{name}"
+        name = stem_of(f"{set_name(request.dataset, title, outcome.pictures)}_{'+'.join(names)}")
+        stem = request.folder / "tables" / f"codebook_{name}"
         written = to_files(frame, stem, f"Codebook usage on {title}")
         for figure in usage_figures(cells, name, title):
-            written += paper.render(figure, Path(config["results"]) / "figures")
+            written += paper.render(figure, request.folder / "figures")
         print(*written, sep="\n")
     say(outcome)
     return outcome.code
 
 
 if __name__ == "__main__":
-    run_named(ex, {"llvq": llvq.ex, "vqvae": vqvae_family.ex})
+    run_named(ex, {"llvq": "experiments.studies.llvq", "vqvae": "experiments.studies.vqvae_family"})

@@ -32,7 +32,7 @@ from benchmarks.store import records
 from benchmarks.store.cell import variant_label
 from benchmarks.store.names import slug
 from benchmarks.tables.files import to_files, to_markdown
-from core import checkpoint, devices
+from core import checkpoint, devices, places
 from core.codec import Image
 from core.registry import discover
 from experiments.evaluate import say_refused
@@ -51,7 +51,7 @@ def cross_decode_config() -> None:
     crop = 256  # side of the square cut from the middle of each image; 0: whole images
     threads = 2  # runs with 1 and with so many
     devices = "cpu"  # cpu,cuda adds the GPU as encoder and as decoder
-    results = "results"
+    results = places.default_results()
     data_root = None
 
 
@@ -68,7 +68,7 @@ def stored(
     pixels = hashlib.sha256(b"".join(image.tobytes() for image in images)).hexdigest()
     facts = {**what, "images": pixels}
     path = Path(config["results"]) / "cross_decode" / f"{what['method']}_{records.digest(facts)[:16]}.json"
-    if (known := records.read(path, ("settings", "provenance"))) is None:
+    if (known := records.read(places.find(path, config["results"]), ("settings", "provenance"))) is None:
         tallies = dict(zip(what["ways"], map(asdict, measured(images)), strict=True))
         known = {**facts, "settings": tallies, "provenance": provenance()}
         records.write(path, known)

@@ -32,13 +32,13 @@ from benchmarks.store import records
 from benchmarks.store.cell import plain, variant_label
 from benchmarks.store.names import slug
 from benchmarks.tables.files import to_files, to_markdown
+from core import places
 from core.codec import Method, TesseraError
 from core.registry import make_method
 from experiments.wiring import changed, default_params, experiment, guarded, run, sequence
 
 SAVE_S = 10.0  # seconds between two writes of the outcome
 KEPT = 20  # problems described in full
-GOOD = ("refused", "mismatch", "same picture")
 CAPTION = "Damaged streams and what the decoders made of them (signed again: the file's checksum was made right)"
 
 
@@ -53,12 +53,15 @@ def fuzz_config() -> None:
     side = 64  # of the largest part of a photograph, in pixels
     limit_s = 20.0  # seconds that one decode may take
     seed = 0
-    results = "results"
+    results = places.default_results()
 
 
-def attack(target: Target, config: Mapping[str, Any], identity: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Decode all mutations, resuming what ``path`` holds of the same ones; returns what was written there."""
-    record = _begun(path, identity)
+def attack(
+    target: Target, config: Mapping[str, Any], identity: Mapping[str, Any], path: Path, known: Path | None = None
+) -> dict[str, Any]:
+    """Decode all mutations, resuming what ``known`` (default: ``path``) holds of the same ones; returns what was
+    written to ``path``."""
+    record = _begun(known or path, identity)
     told = saved = time.monotonic()
     bar = tqdm(total=config["mutations"], initial=record["done"], unit="stream", disable=not sys.stderr.isatty())
     while record["done"] < config["mutations"]:
@@ -118,7 +121,7 @@ def fuzz(config: dict[str, Any], sacred_run: Any) -> int:
     if several and params:
         raise TesseraError("params.NAME=... go with method=NAME, not with methods=...: run it by itself.")
     problems = sum(_fuzzed(make_method(str(name), params), params, config) for name in several or [config["method"]])
-    frame = outcomes(Path(config["results"]))
+    frame = outcomes(config["results"])
     print(to_markdown(frame, CAPTION))
     print(*to_files(frame, Path(config["results"]) / "tables" / "fuzz", CAPTION), sep="\n")
     return 1 if problems else 0
@@ -138,17 +141,17 @@ def _fuzzed(method: Method, params: Mapping[str, Any], config: Mapping[str, Any]
     }
     label = slug(variant_label(method.name, plain(params), {}))
     path = Path(config["results"]) / "fuzz" / f"{label}.json"
-    record = attack(target, config, identity, path)
+    record = attack(target, config, identity, path, places.find(path, config["results"]))
     words = [f"{kind}: {', '.join(f'{n} {word}' for word, n in c.items())}" for kind, c in record["counts"].items()]
     print("\n".join(sorted(words)))
     print(f"{record['done']} mutations, {record['problems']} problems, slowest {record['slowest_s']} s: {path}")
     return int(record["problems"])
 
 
-def outcomes(results: Path) -> pd.DataFrame:
+def outcomes(results: str | Path) -> pd.DataFrame:
     """A row per stored outcome: how many mutations, how many passed the checksum of the file, what came of them."""
     rows = []
-    for path in sorted((results / "fuzz").glob("*.json")):
+    for path in places.listed(results, "fuzz/*.json"):
         record = records.read(path, ("method", "checkpoint", "done", "counts", "problems", "slowest_s")) or {}
         total: dict[str, int] = {}
         for counts in record["counts"].values():

@@ -11,7 +11,7 @@ classical lossless codecs. Rates other than 'file' are what a method's codec can
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from benchmarks.store import Store
@@ -19,6 +19,7 @@ from benchmarks.tables.files import to_files, to_markdown
 from benchmarks.tables.results import lossless_rates, lossless_table
 from core.registry import METHODS, discover
 from experiments.evaluate import evaluate, evaluation_config, say
+from experiments.request import Asked, Evaluation
 from experiments.wiring import experiment, guarded, run, with_defaults
 
 ex = experiment(__file__, "lossless_table", evaluation_config, {"smoke": {"limit": 1}})
@@ -35,10 +36,11 @@ def classical() -> list[str]:
 @guarded
 def table(config: dict[str, Any], sacred_run: Any) -> int:
     """Measure the lossless methods asked for and print the table."""
-    if not config["methods"] and config["method"] == "png":
-        config = {**config, "methods": classical(), "params": {}}
-    outcome = evaluate(config, str(sacred_run._id or ""))
-    tables, store = Path(config["results"]) / "tables", Store(config["results"])
+    request = Evaluation.of(config)
+    if not config["methods"] and request.methods == (Asked("png"),):
+        request = replace(request, methods=tuple(map(Asked, classical())))
+    outcome = evaluate(request, str(sacred_run._id or ""))
+    tables, store = request.folder / "tables", Store(request.results)
     for name, frame, what in (
         ("lossless", lossless_table(store), "Lossless methods"),
         ("lossless_rates", lossless_rates(store), "Lossless methods whose bits are counted in several ways"),

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from benchmarks.curves import curve as curves
@@ -26,7 +25,8 @@ from benchmarks.store.names import label_name, set_name, stem_of
 from benchmarks.tables.files import to_markdown
 from benchmarks.tables.results import rd_table
 from experiments.evaluate import evaluate, evaluation_config, say
-from experiments.wiring import experiment, guarded, run, sequence
+from experiments.request import Evaluation
+from experiments.wiring import experiment, guarded, run
 
 NAMED: dict[str, dict[str, Any]] = {
     "smoke": {"methods": "qres3m_vr,jpeg", "dataset": "sample", "limit": 2, "points": None},
@@ -41,11 +41,11 @@ ex = experiment(__file__, "rd_curve", evaluation_config, NAMED)
 @guarded
 def rd_curve(config: dict[str, Any], sacred_run: Any) -> int:
     """Measure, draw, and print where everything is."""
-    outcome = evaluate(config, str(sacred_run._id or ""))
+    request = Evaluation.of(config)
+    outcome = evaluate(request, str(sacred_run._id or ""))
     if outcome.cells:
         wanted = {result.key for result in outcome.cells}
-        store = Store(config["results"])
-        names = sequence(config["methods"]) or [config["method"]]
+        store, names = Store(request.results), request.names
         first = outcome.cells[0].cell
         found = curves.measured(store, first.dataset, names, first.limit, outcome.pictures)
         mine = {_without_rate(curve.label) for curve in found if wanted & set(curve.cells)}
@@ -56,7 +56,7 @@ def rd_curve(config: dict[str, Any], sacred_run: Any) -> int:
         cited = [curve for curve in curves.published(drawn[0].dataset) if curve.label in labels]
         for metric in METRICS:
             figure = rd_figure([*drawn, *cited], metric, name=stem)
-            for path in paper.render(figure, Path(config["results"]) / "figures"):
+            for path in paper.render(figure, request.folder / "figures"):
                 print(path)
     say(outcome)
     return outcome.code

@@ -30,21 +30,22 @@ from benchmarks.page import page
 from benchmarks.store import CellResult, Store, listing
 from benchmarks.tables import files
 from benchmarks.tables import results as tables
-from core import commandline
+from core import commandline, places
 from core.codec import TesseraError
 
 CROWDED = 16  # measured curves beyond which a figure on paper is drawn in parts
 LATTICES = ("lattice_", "llvq_")
-DEFAULTS = {"results": "results", "published": ",".join(PUBLISHED), "processes": "", "figures": "True"}
+DEFAULTS = {"results": places.default_results(), "published": ",".join(PUBLISHED), "processes": "", "figures": "True"}
 
 
 def build_report(
-    results: Path | str = Path("results"),
+    results: Path | str,
     published: Sequence[str] = PUBLISHED,
     processes: int = 1,
     draw: bool = True,
 ) -> list[Path]:
-    """Make figures, tables, curves and the page from a results folder; returns the files written, the page last.
+    """Make figures, tables, curves and the page from results; returns the files written into their folder, the page
+    last.
 
     ``published`` are labels of published curves drawn on paper; labels that a data set does not have are passed over.
     ``processes`` draw the figures that are not there; without ``draw`` those on paper stay as they are, and nothing is
@@ -64,11 +65,23 @@ def build_report(
         drawn += comparisons.lossless_figures(lossless)
     own = {path.stem for path in paths} | {figure.name for figure in drawn}  # the page has these from the curves
     if draw:
-        paths += render_all(drawn, store.root / "figures", processes)
-        paths += render_all(stored.codebook_size_figures(store.root), store.root / "figures")
-        paths += stored.picture_figures(store.root)
+        paths += _drawn(drawn, store.root, processes)
         listing.replace(store.root / "report_files.json", paths, store.root)
     return [*paths, build_page(store, cells, groups, lossless, published, own)]
+
+
+def _drawn(drawn: Sequence[figures.Figure], root: Path, processes: int) -> list[Path]:
+    """Draw the report's own figures and those of which commands stored the data, whose JSON stays the commands'."""
+    folder, sizes = root / "figures", stored.codebook_size_figures(root)
+    own = {figure.name for figure in (*drawn, *sizes)} | _former(root)
+    paths = render_all([*drawn, *sizes], folder, processes) + stored.picture_figures(root)
+    return paths + render_all(stored.data_figures(folder, own), folder, processes, data=False)
+
+
+def _former(root: Path) -> set[str]:
+    """Names of figures whose data an earlier report wrote: what it writes no longer goes."""
+    names = listing.names(root / "report_files.json")
+    return {Path(name).stem for name in names if name.startswith("figures/") and name.endswith(".json")}
 
 
 def build_page(
@@ -159,7 +172,7 @@ def _beside(group: Group, curves: Sequence[Curve], metric: str) -> list[figures.
 
 def report(options: dict[str, str]) -> None:
     """Build the report of a results folder and say where it is."""
-    if not Path(options["results"]).is_dir():
+    if not any(root.is_dir() for root in places.roots(options["results"])):
         raise TesseraError(f"there is no results folder {options['results']}: measure something first.")
     chosen = options["processes"] or str(processors())
     if not chosen.isdigit() or int(chosen) < 1:

@@ -34,12 +34,13 @@ from benchmarks.store.names import set_name
 from benchmarks.tables import files
 from core import commandline
 from core.codec import TesseraError
+from core.places import default_results
 
 DEFAULTS = {
     "dataset": "kodak",
     "metric": "psnr",
     "limit": "",  # the limit= of the measurements; default: those without one
-    "results": "results",
+    "results": default_results(),
 }
 
 

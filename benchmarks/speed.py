@@ -30,8 +30,8 @@ from benchmarks.store import records
 from benchmarks.tables.files import to_markdown
 from core import checkpoint, devices
 from core.codec import Image
+from core.places import default_results
 from core.registry import discover
-from experiments.studies import quantizer_speed, search_speed, train_speed
 from experiments.wiring import changed, configured, default_params, experiment, guarded, run_named, sequence
 
 NAMED = {"smoke": {"method": "qres3m_vr", "weights": "fresh", "height": 64, "width": 64, "repeats": 1}}
@@ -50,7 +50,7 @@ def speed_config() -> None:
     threads = 1
     device = "cpu"  # or cuda
     batches = "1"  # e.g. 1,16: images at once, where the codec can
-    results = "results"
+    results = default_results()
     data_root = None
 
 
@@ -105,4 +105,11 @@ def speed(config: dict[str, Any], sacred_run: Any) -> int:
 
 
 if __name__ == "__main__":
-    run_named(ex, {"quantizers": quantizer_speed.ex, "search": search_speed.ex, "training": train_speed.ex})
+    run_named(
+        ex,
+        {
+            "quantizers": "experiments.studies.quantizer_speed",
+            "search": "experiments.studies.search_speed",
+            "training": "experiments.studies.train_speed",
+        },
+    )

@@ -36,11 +36,12 @@ from benchmarks.measure.reproduced import Comparison
 from benchmarks.store import CellResult, Store, records
 from benchmarks.tables import redrawn
 from benchmarks.tables.files import to_files, to_markdown
-from core import checkpoint
+from core import checkpoint, places
 from core.codec import TesseraError
 from core.registry import METHODS, discover
 from experiments.evaluate import Job, Outcome, evaluate, plan_jobs
-from experiments.wiring import default_params, experiment, guarded, run, sequence
+from experiments.request import Asked, Evaluation
+from experiments.wiring import experiment, guarded, run, sequence
 
 SAMPLE_S = 60.0  # seconds that a cell of the sample took when it was stored
 CAPTION = (
@@ -57,7 +58,7 @@ def verify_config() -> None:
     all = False  # every cell; without any of these a sample
     again = True  # also what other code or another machine has verified; False: only what has no outcome
     tables = True  # make curve and table files once more
-    results = "results"
+    results = places.default_results()
     data_root = None  # where data sets are; default: TESSERA_DATA, ./data
 
 
@@ -92,22 +93,22 @@ def _seconds(result: CellResult) -> float:
 # -- one cell -------------------------------------------------------------------------------------------------------
 
 
-def request(result: CellResult, scratch: Path, data_root: str | None, pictures: bool) -> dict[str, Any]:
+def request(result: CellResult, scratch: Path, data_root: str | None, pictures: bool) -> Evaluation:
     """The evaluation that a stored cell says it is of; raises TesseraError where it cannot be had here."""
     cell = result.cell
     if cell.method not in METHODS:
         raise TesseraError(f"there is no method {cell.method} here")
     facts, argument, _ = parse_name(cell.dataset)
-    known = {**METHODS[cell.method].parameters()}
-    if lost := sorted(set(cell.variant) - set(known)):
+    params = {name: value for name, value in cell.variant.items() if name != "search"}
+    if lost := sorted(set(params) - set(METHODS[cell.method].parameters())):
         raise TesseraError(f"{cell.method} has no parameter {', '.join(lost)} today")
-    return {
-        "method": cell.method, "methods": None, "params": {**default_params(cell.method), **cell.variant},
-        "points": None if cell.point is None else [cell.point],
-        "dataset": cell.dataset if argument or cell.split in facts.default else f"{cell.dataset}_{cell.split}",
-        "limit": cell.limit, "rate": cell.rate, "device": cell.device, "seed": cell.seed,
-        "weights": weights_of(result), "results": str(scratch), "data_root": data_root, "keep_images": pictures,
-    }  # fmt: skip
+    return Evaluation(
+        (Asked(cell.method, params),),
+        None if cell.point is None else (cell.point,),
+        cell.dataset if argument or cell.split in facts.default else f"{cell.dataset}_{cell.split}",
+        limit=cell.limit, rate=cell.rate, device=cell.device, seed=cell.seed, search=cell.variant.get("search", 0),
+        weights=weights_of(result), results=str(scratch), data_root=data_root, keep_images=pictures,
+    )  # fmt: skip
 
 
 def weights_of(result: CellResult) -> str:
@@ -129,10 +130,10 @@ def _id(path: Path) -> str:
     return str(known.get("id", ""))
 
 
-def job_of(result: CellResult, config: Mapping[str, Any]) -> Job:
+def job_of(result: CellResult, asked: Evaluation) -> Job:
     """The one cell that a request asks for; TesseraError says why it is none, or not the stored one."""
     outcome = Outcome()
-    images, jobs = plan_jobs(config, outcome)
+    images, jobs = plan_jobs(asked, outcome)
     if not jobs:
         raise TesseraError(" ".join([*outcome.failed, *outcome.skipped]) or "it cannot run here")
     job, stored = jobs[0], result.cell
@@ -154,13 +155,13 @@ def verified(result: CellResult, store: Store, data_root: str | None) -> Compari
     with tempfile.TemporaryDirectory(prefix="tessera-verify-") as folder, checkpoint.offline():
         pictures = any(store.picture(result.key, str(name)).is_file() for name in result.images["image"])
         try:
-            config = request(result, Path(folder), data_root, pictures)
-            job_of(result, config)
+            asked = request(result, Path(folder), data_root, pictures)
+            job_of(result, asked)
         except TesseraError as error:
             return Comparison("cannot run", (str(error).rstrip("."),))
         _threads(result)
         with redirect_stdout(io.StringIO()):  # its lines are of measuring something new
-            outcome = evaluate(config)
+            outcome = evaluate(asked)
         if not outcome.cells:
             return Comparison("failed", tuple(outcome.failed))
         again = outcome.cells[0]
@@ -180,10 +181,9 @@ def _threads(result: CellResult) -> None:
 
 
 def record_path(result: CellResult, results: Path) -> Path:
-    """Where the outcome of a cell is: named by what is compared, so that a key of another version changes nothing."""
-    paths = [result.folder / name for name in ("images.csv", "codebook.csv")]
-    content = b"\0".join(path.read_bytes() for path in paths if path.is_file())
-    return results / "verify" / f"{result.cell.method}_{hashlib.sha256(content).hexdigest()[:16]}.json"
+    """Where the outcome of a cell is written: named by what is compared, so that a key of another version changes
+    nothing."""
+    return results / "verify" / f"{result.cell.method}_{result.digest}.json"
 
 
 @cache
@@ -207,7 +207,9 @@ def known(path: Path, again: bool) -> dict[str, Any] | None:
 def outcomes(cells: Sequence[CellResult], results: Path) -> Iterator[dict[str, Any]]:
     """All stored outcomes of these cells."""
     for result in cells:
-        if (record := records.read(record_path(result, results), ("outcome", "said", "largest"))) is not None:
+        if (
+            record := records.read(places.find(record_path(result, results), results), ("outcome", "said", "largest"))
+        ) is not None:
             yield record
 
 
@@ -243,7 +245,7 @@ def verify(config: dict[str, Any], sacred_run: Any) -> int:
         raise TesseraError(f"there are no such cells in {results}: measure some first.")
     mine = []
     for number, result in enumerate(asked, start=1):
-        record = known(record_path(result, results), config["again"])
+        record = known(places.find(record_path(result, results), results), config["again"])
         mine.append(record or attempt(result, config, f"[{number}/{len(asked)}]"))
     every = list(outcomes(cells, results))
     frame = reproduced.table(every)
@@ -252,17 +254,24 @@ def verify(config: dict[str, Any], sacred_run: Any) -> int:
     print(f"asked for: {reproduced.summary(mine)}")
     print(f"in the table: {reproduced.summary(every)}; {len(cells) - len(every)} cells have no outcome")
     wrong = sum(record["outcome"] in ("differs", "failed") for record in mine)
-    return 1 if wrong + (_redrawn(results) if config["tables"] else 0) else 0
+    return 1 if wrong + (sum(_redrawn(root, results) for root in _drawn(results)) if config["tables"] else 0) else 0
 
 
-def _redrawn(results: Path) -> int:
-    """How many files of curves and tables came out differently; the record names all."""
+def _drawn(results: Path) -> list[Path]:
+    """The folders with files of curves and tables: the shipped ones follow from the shipped cells alone."""
+    every = places.roots(results)
+    return [root for root in every if reproduced.table_files(root)] or [*every[:1]]
+
+
+def _redrawn(drawn: Path, results: Path) -> int:
+    """How many files of curves and tables in ``drawn`` came out differently; the record in ``results`` names all."""
     made = provenance()
     with tempfile.TemporaryDirectory(prefix="tessera-verify-") as folder:
-        found = redrawn.redraw(results, Path(folder))
+        found = redrawn.redraw(drawn, Path(folder))
     facts = {name: list(getattr(found, name)) for name in ("identical", "differs", "unmade", "others")}
-    records.write(results / "verify" / "tables.json", {**facts, "code": code(), "provenance": made})
-    print(f"curves and tables made again: {len(found.identical)} files identical, {len(found.differs)} differ")
+    name = "tables.json" if drawn == results else "tables_shipped.json"
+    records.write(results / "verify" / name, {**facts, "code": code(), "provenance": made})
+    print(f"{drawn}: curves and tables made again: {len(found.identical)} files identical, {len(found.differs)} differ")
     print(*(f"differs: {name}" for name in found.differs), sep="\n")
     if found.unmade:
         print(f"{len(found.unmade)} files are not there yet: python benchmarks/report.py makes them")

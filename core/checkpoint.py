@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from core import fingerprints, given
+from core import devices, fingerprints, given
 from core.atomic import sha256, write_text, writing
-from core.codec import Method, MissingWeights, Point
+from core.codec import Codec, Method, MissingWeights, Point
 from core.download import DownloadError, Unreachable, fetch
 from core.given import CheckpointError as CheckpointError
 from core.given import Weights as Weights
@@ -128,6 +128,15 @@ def load(method: Method, weights: Weights) -> nn.Module:
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(f"{weights.path} does not hold the weights of {method.name}: {reason}") from None
     return model.eval()
+
+
+def opened(method: Method, weights: str = "auto", device: object = "cpu") -> tuple[Codec, Weights | None]:
+    """The codec of a method at its point, with its weights on a device; and what these are, None without any.
+
+    Raises what ``find``, ``load`` and ``devices.available`` do.
+    """
+    name, found = devices.available(device), find(method, weights)
+    return method.codec(None if found is None else load(method, found).to(name)), found
 
 
 def read(path: Path) -> State:

@@ -84,6 +84,39 @@ class HasSearch(Protocol):
         """
 
 
+@runtime_checkable
+class HasBatches(Protocol):
+    """A codec that codes several images of one padded size at once, each into the stream it has alone."""
+
+    def compress_batch(self, images: Sequence[Image]) -> list[bytes]:
+        """A stream for each image."""
+
+    def decompress_batch(self, streams: Sequence[bytes]) -> list[Image]:
+        """An image for each stream; raises ``BitstreamError`` when one of them is damaged."""
+
+
+@runtime_checkable
+class HasFingerprint(Protocol):
+    """A codec whose streams are containers of ``core.bitstream`` that name its method and checkpoint."""
+
+    fingerprint: bytes  # 4 bytes
+
+
+@runtime_checkable
+class HasPortable(Protocol):
+    """A codec that can leave out what makes its streams decode on other machines."""
+
+    portable: bool  # True unless set
+
+
+@runtime_checkable
+class Adopts(Protocol):
+    """A method that starts training from weights of another point or shape."""
+
+    def adopt(self, state: Mapping[str, Any]) -> Any:
+        """A network that takes of a stored state dict what fits."""
+
+
 def check_effort(effort: int, least: int = 0) -> int:
     """The effort of a search; ``TesseraError`` unless it is a whole number from ``least`` to ``MOST_SEARCH``."""
     if isinstance(effort, bool) or not isinstance(effort, int) or not least <= effort <= MOST_SEARCH:
@@ -91,7 +124,28 @@ def check_effort(effort: int, least: int = 0) -> int:
     return effort
 
 
-class Method:
+class Parameters:
+    """Base of frozen dataclasses of hyper-parameters; ``curve`` names the one that moves along a curve, if one does."""
+
+    curve: ClassVar[str | None] = None
+
+    def at(self, point: Point | None) -> Self:
+        """The same variant at another point of its curve."""
+        return self if self.curve is None else replace(self, **{self.curve: point})  # type: ignore[type-var]
+
+    @property
+    def variant(self) -> Mapping[str, Any]:
+        """The parameters except the one that moves along the curve, sorted by name."""
+        values = asdict(self)  # type: ignore[call-overload]
+        return {name: values[name] for name in sorted(values) if name != self.curve}
+
+    @classmethod
+    def parameters(cls) -> dict[str, Any]:
+        """Names and defaults of the hyper-parameters."""
+        return {f.name: getattr(cls(), f.name) for f in fields(cls)}  # type: ignore[arg-type]
+
+
+class Method(Parameters):
     """Base of every method: subclass as a frozen dataclass and register with ``@METHODS.register(name)``.
 
     Fields are hyper-parameters. ``curve`` names the field that moves along the rate-distortion curve and ``points``
@@ -100,7 +154,6 @@ class Method:
 
     name: ClassVar[str] = ""  # set by the registry
     paper: ClassVar[str] = ""
-    curve: ClassVar[str | None] = None
     points: ClassVar[tuple[Point, ...]] = ()
     trains_on: ClassVar[tuple[str, ...]] = ()
     lossless: ClassVar[bool] = False
@@ -110,7 +163,13 @@ class Method:
         tuple[str, ...]
     ] = ()  # parameters that any weights serve: how streams are made, how training began
     searches: ClassVar[str] = ""  # what search=N counts, such as 'gradient steps'; empty: no search at the encoder
+    suffix: ClassVar[str] = ".tsr"  # of the files that its streams are
     note: ClassVar[str] = ""  # what the rate counts, versions of binaries; stored in every cell
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images a model trains on: 3, or 1, where each colour is a grey image of its own."""
+        return 3
 
     def model(self) -> Any:
         """A freshly initialised ``torch.nn.Module``, or None for a method without weights."""
@@ -141,10 +200,6 @@ class Method:
         """A sentence saying why the method cannot run on a data set (or at all here), or None."""
         return None
 
-    def at(self, point: Point | None) -> Self:
-        """The same variant at another point of its curve."""
-        return self if self.curve is None else replace(self, **{self.curve: point})  # type: ignore[type-var]
-
     @property
     def point(self) -> Point | None:
         """The setting of the field that moves along the curve."""
@@ -164,14 +219,3 @@ class Method:
             raise TesseraError(
                 f"{self.curve}={self.point} is outside of what {self.name} is trained for: use {low} to {high}."
             )
-
-    @property
-    def variant(self) -> Mapping[str, Any]:
-        """The parameters except the one that moves along the curve, sorted by name."""
-        values = asdict(self)  # type: ignore[call-overload]
-        return {name: values[name] for name in sorted(values) if name != self.curve}
-
-    @classmethod
-    def parameters(cls) -> dict[str, Any]:
-        """Names and defaults of the hyper-parameters."""
-        return {f.name: getattr(cls(), f.name) for f in fields(cls)}  # type: ignore[arg-type]

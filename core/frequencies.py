@@ -72,6 +72,13 @@ class Tables:
         return starts, self.precision - np.log2(np.concatenate(self.frequencies))
 
 
+def entropy_bits(counts: ArrayLike) -> float:
+    """Zero-order entropy in bits of symbols that were counted, in any shape; 0 where nothing is counted."""
+    array = np.asarray(counts)
+    shares = array[array > 0] / max(array.sum(), 1)
+    return float(-(shares * np.log2(shares)).sum()) + 0.0
+
+
 def gaussian_tables(
     scales: ArrayLike, tail_mass: float = 1e-9, precision: int = PRECISION, means: ArrayLike = 0.0
 ) -> Tables:

@@ -22,10 +22,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from core.bitstream import BitstreamError, SymbolCheck
+from core.bitstream import BitstreamError
 from core.codec import TesseraError
 from core.entropy import Decoder, Encoder, finite_symbols
 from core.frequencies import Tables, categorical_table
+from core.stream import StreamReader, StreamWriter
 
 PORTABLE, PLAIN = 0, 1
 CROWDED = 1023  # in place of a nudge of 0 to 1022 steps: the parts of the group have their own
@@ -122,11 +123,12 @@ class Correction(Protocol):
         """Mirror of ``write``."""
 
 
-class Writer:
-    """Writes symbols whose tables are cells of grids, and keeps the check of what the decoder must find."""
+class Writer(StreamWriter):
+    """Writes a stream of symbols whose tables are cells of grids."""
 
-    def __init__(self, mode: int = PORTABLE) -> None:
-        self.mode, self.encoder, self._check = mode, Encoder(), SymbolCheck()
+    def __init__(self, fingerprint: bytes, shape: tuple[int, ...], mode: int = PORTABLE, head: bytes = b"") -> None:
+        super().__init__(fingerprint, shape, head)
+        self.mode = mode
         self.encoder.encode(np.array([mode]), np.array([0]), _MODES)
 
     def cells(self, numbers: Floats, grid: Grid) -> Ints:
@@ -142,30 +144,20 @@ class Writer:
 
     def symbols(self, symbols: NDArray[Any], numbers: Floats, grid: Grid, tables: Tables) -> None:
         """Write symbols (n,), whole numbers, each with the table of its number's cell."""
-        values = finite_symbols(symbols)
-        self.encoder.encode(values, self.cells(numbers, grid), tables)
-        self._check.update(values)
+        self.write(finite_symbols(symbols), self.cells(numbers, grid), tables)
 
     def channels(self, symbols: NDArray[Any], numbers: Floats, grid: Grid, correction: Correction, size: int) -> None:
         """Write the symbols of channels of ``size`` each, with corrected tables."""
         values = finite_symbols(symbols)
         correction.write(self.encoder, values, self.cells(numbers, grid), size)
-        self._check.update(values)
-
-    def finish(self) -> tuple[bytes, int]:
-        """The payload and the check."""
-        return self.encoder.finish(), self._check.digest()
-
-    def note(self, values: NDArray[Any]) -> None:
-        """Let the check cover integers that are not written but that the decoder must find too."""
-        self._check.update(values)
+        self.note(values)
 
 
-class Reader:
+class Reader(StreamReader):
     """Mirror of ``Writer``; ``BitstreamError`` when the payload cannot be right."""
 
-    def __init__(self, payload: bytes) -> None:
-        self.decoder, self._check = Decoder(payload), SymbolCheck()
+    def __init__(self, stream: bytes, fingerprint: bytes, head: int = 0) -> None:
+        super().__init__(stream, fingerprint, head)
         self.mode = int(self.decoder.decode(np.array([0]), _MODES)[0])
 
     def cells(self, numbers: Floats, grid: Grid) -> Ints:
@@ -182,23 +174,13 @@ class Reader:
 
     def symbols(self, numbers: Floats, grid: Grid, tables: Tables) -> NDArray[np.int32]:
         """The symbols (n,) of numbers."""
-        values = self.decoder.decode(self.cells(numbers, grid), tables)
-        self._check.update(values)
-        return values
+        return self.read(self.cells(numbers, grid), tables)
 
     def channels(self, numbers: Floats, grid: Grid, correction: Correction, size: int) -> NDArray[np.int32]:
         """The symbols (n,) of channels of ``size`` each."""
         values = correction.read(self.decoder, self.cells(numbers, grid), size)
-        self._check.update(values)
+        self.note(values)
         return values
-
-    def finish(self, check: int) -> None:
-        """Raise ``DecodeMismatch`` unless the decoder found what the encoder wrote and noted."""
-        self._check.verify(check)
-
-    def note(self, values: NDArray[Any]) -> None:
-        """Mirror of ``Writer.note``."""
-        self._check.update(values)
 
 
 def _unmoved(numbers: Floats, grid: Grid) -> tuple[Ints, Ints]:

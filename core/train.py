@@ -29,6 +29,7 @@ from core.codec import TesseraError
 from core.crops import early
 from core.lamb import Lamb
 from core.soap import Soap
+from core.trainable import ChangesInTime, Freezes
 
 
 class Step(NamedTuple):
@@ -157,8 +158,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         torch.manual_seed(_mix(config.seed, self.step, parallel.rank()))
-        if callable(begin := getattr(self.model, "begin_step", None)):  # a model whose training changes with time
-            begin(self.step, config.steps)
+        if isinstance(self.model, ChangesInTime):
+            self.model.begin_step(self.step, config.steps)
         device = torch.device(config.device)
         cast = torch.autocast(device.type, torch.bfloat16) if config.amp else nullcontext()
         self.optimizer.zero_grad(set_to_none=True)
@@ -224,8 +225,9 @@ def fit(
         run.load(state)
     run.model.train()
     wrapped = run.model
-    if torch.distributed.is_initialized():  # with a hard tail, the encoder has no gradient in the end
-        wrapped = DistributedDataParallel(run.model, find_unused_parameters=bool(getattr(model, "hard_tail", 0)))
+    if torch.distributed.is_initialized():
+        unused = isinstance(model, Freezes) and model.freezes
+        wrapped = DistributedDataParallel(run.model, find_unused_parameters=unused)
     parts = shares(config, parallel.world_size())
     with _stop_requests() as stop, ThreadPoolExecutor(1) as reader:
         ahead = reader.submit(batches, run.step, parts[config.batch_at(run.step)])

@@ -8,7 +8,9 @@ from typing import Any
 
 from core import checkpoint
 from core.codec import TesseraError
-from experiments.train import CountsCodes, training_data
+from core.places import default_results
+from core.trainable import CountsCodes
+from experiments.train import training_data
 from experiments.wiring import configured, default_params
 
 
@@ -21,7 +23,7 @@ def calibrate_config() -> None:
     folder = None  # where weights.safetensors and meta.json go; default: runs/<method>-calibrated
     crop = 1
     scales = (1.0,)
-    results = "results"
+    results = default_results()
     data_root = None
 
 
@@ -32,7 +34,7 @@ def calibrate(config: Mapping[str, Any], run: Any) -> int:
     model = None if weights is None else checkpoint.load(method, weights)
     if weights is None or not isinstance(model, CountsCodes):
         raise TesseraError(f"{method.name} has no counts to make: choose a method whose coder is made of counts.")
-    images, data = training_data(config, getattr(method, "channels", 3))
+    images, data = training_data(config, method.channels)
     model.calibrate(images)
     known = {k: v for k, v in weights.meta.items() if k in ("licence", "source", "url")}
     point = None if method.variable_rate else method.point

@@ -22,10 +22,11 @@ from tqdm import tqdm
 
 from benchmarks.datasets.files import SUFFIXES, is_image, natural
 from benchmarks.measure.metrics import METRICS
-from core import atomic, bitstream, checkpoint, devices
+from core import atomic, bitstream, checkpoint
 from core.bitstream import BitstreamError
-from core.codec import Codec, Image, Method, TesseraError
+from core.codec import Codec, HasFingerprint, Image, Method, TesseraError
 from core.images import open_image, save_image
+from core.places import default_results
 from experiments.wiring import configured, default_params, sequence
 
 STREAM = ".tsr"
@@ -44,7 +45,7 @@ def compress_config() -> None:
     overwrite = False  # replace outputs that are there and differ; else they are left as they are, and reported
     psnr = False  # decode and compare
     search = 0  # smaller files from the same weights, for more time: N steps or candidates (docs/methods/search.md)
-    results = "results"
+    results = default_results()
 
 
 def decompress_config() -> None:
@@ -57,7 +58,7 @@ def decompress_config() -> None:
     output = None  # a .png or .webp for one stream, else a folder; default: NAME.decoded.png beside each stream
     overwrite = False
     reference = None  # the original picture, or a folder of originals of the same names, to give the PSNR
-    results = "results"
+    results = default_results()
 
 
 @dataclass(frozen=True)
@@ -95,17 +96,16 @@ class Report:
         return 0 if not self.failed else 1 if self.done or self.skipped else 2
 
 
-def open_codec(config: Mapping[str, Any]) -> tuple[Method, Codec]:
-    """The method a config names, and its codec with the weights, the device and the search the config asks for."""
-    method, effort = configured(config), config.get("search", 0)
+def open_codec(config: Mapping[str, Any], effort: int = 0) -> tuple[Method, Codec]:
+    """The method a config names, and its codec with the config's weights and device, and a search at the encoder."""
+    method = configured(config)
     method.check_search(effort)
     return method, method.searching(codec_of(method, config), effort)
 
 
 def codec_of(method: Method, config: Mapping[str, Any]) -> Codec:
     """The codec of a method with the weights and on the device a config asks for."""
-    device, weights = devices.available(config["device"]), checkpoint.find(method, str(config["weights"]))
-    return method.codec(None if weights is None else checkpoint.load(method, weights).to(device))
+    return checkpoint.opened(method, str(config["weights"]), config["device"])[0]
 
 
 def compress(config: Mapping[str, Any], run: Any) -> int:
@@ -114,19 +114,19 @@ def compress(config: Mapping[str, Any], run: Any) -> int:
     jobs = list(_jobs(config, is_image, STREAMS, STREAM, report))
     if not jobs:
         return _finish(report)
-    method, codec = open_codec(config)
-    if any(job.target.suffix == ".mcq" for job in jobs) and getattr(method, "container", "") != "mcq":
+    method, codec = open_codec(config, config["search"])
+    if any(job.target.suffix == ".mcq" for job in jobs) and method.suffix != ".mcq":
         raise TesseraError("files named .mcq are those of McQuic: add params.container=mcq, or name the output .tsr.")
 
     def code(job: Job) -> Coded:
         image = open_image(job.source)
         known = read(job.target) if job.target.exists() and not config["overwrite"] else None
-        if known is not None and _foreign(known, codec, image):
+        if known is not None and _foreign(known, method, codec, image):
             raise _refusal(job.target)
         stream = codec.compress(image)
         if known is not None:
             return Coded(stream, image, None, known == stream)
-        quality = _psnr(image, codec.decompress(stream)) if config["psnr"] else None
+        quality = METRICS["psnr"](image, codec.decompress(stream)) if config["psnr"] else None
         atomic.write_bytes(job.target, stream)
         return Coded(stream, image, quality)
 
@@ -146,7 +146,7 @@ def decompress(config: Mapping[str, Any], run: Any) -> int:
         image = codec.decompress(stream)
         if job.target.exists() and not config["overwrite"]:
             return Coded(stream, image, None, _shows(job.target, image))
-        quality = None if original is None else _psnr(open_image(original), image)
+        quality = None if original is None else METRICS["psnr"](open_image(original), image)
         save_image(job.target, image)
         return Coded(stream, image, quality)
 
@@ -288,13 +288,12 @@ def _refusal(target: Path) -> TesseraError:
     )
 
 
-def _foreign(known: bytes, codec: Codec, image: Image) -> bool:
+def _foreign(known: bytes, method: Method, codec: Codec, image: Image) -> bool:
     """Whether the header of a stream says that it is of another picture, method or checkpoint: no need to compress."""
-    fingerprint = getattr(codec, "fingerprint", None)
     try:
-        read = bitstream.unpack(known, fingerprint) if isinstance(fingerprint, bytes) else None
+        read = bitstream.unpack(known, codec.fingerprint) if isinstance(codec, HasFingerprint) else None
     except BitstreamError:
-        return getattr(codec, "container", "") != "mcq"
+        return method.suffix != ".mcq"
     return read is not None and (read.height, read.width, read.channels) != image.shape
 
 
@@ -304,9 +303,3 @@ def _shows(path: Path, image: Image) -> bool:
         return np.array_equal(open_image(path), image)
     except TesseraError:
         return False
-
-
-def _psnr(reference: Image, decoded: Image) -> float:
-    if reference.shape != decoded.shape:
-        raise TesseraError(f"the original is {reference.shape} and what was decoded {decoded.shape}: not a pair.")
-    return float(METRICS["psnr"].function(reference, decoded))

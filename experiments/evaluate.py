@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from benchmarks.datasets import ImageSet, converted_name, open_dataset, stamps
@@ -16,8 +15,10 @@ from benchmarks.store import Cell, CellResult, Store
 from core import checkpoint, devices
 from core.checkpoint import Weights
 from core.codec import Codec, Method, TesseraError
+from core.places import default_results
 from core.registry import Unusable, discover, make_method, reason, unknown
-from experiments.wiring import changed, default_params, sequence
+from experiments.request import Evaluation
+from experiments.wiring import default_params
 
 
 @dataclass
@@ -53,7 +54,7 @@ def evaluation_config() -> None:
     seed = 0  # of the weights that were trained here
     search = 0  # steps or candidates of a search at the encoder (docs/methods/search.md); its curve is another one
     params = default_params(method)
-    results = "results"
+    results = default_results()
     data_root = None  # where data sets are; default: TESSERA_DATA, ./data
     keep_images = dataset == "sample"  # keep decoded pictures for the report (about 0.6 MB an image and point)
 
@@ -77,42 +78,39 @@ class Job:
             raise TesseraError(f"{reason(error)}.") from error
 
 
-def plan_jobs(config: Mapping[str, Any], outcome: Outcome) -> tuple[ImageSet, list[Job]]:
-    """The images and cells that a config asks for; mistakes raise, reasoned skips and missing weights are noted."""
-    requests = _requests(config)
-    config = {**config, "device": devices.available(config["device"])}
-    name = converted_name(config["dataset"], config.get("alpha"), config.get("depth"))
-    images = open_dataset(name, config["limit"], config["data_root"])
-    effort = config.get("search", 0)
+def plan_jobs(request: Evaluation, outcome: Outcome) -> tuple[ImageSet, list[Job]]:
+    """The images and cells of a request; mistakes raise, reasoned skips and missing weights are noted."""
+    discover()
+    device = devices.available(request.device)
+    name = converted_name(request.dataset, request.alpha, request.depth)
+    images = open_dataset(name, request.limit, request.data_root)
     outcome.images = images
     outcome.left_out.extend(images.left_out)
-    outcome.pictures = stamps.fingerprint(images, Path(config["results"]) / "fingerprints")
+    outcome.pictures = stamps.fingerprint(images, request.folder / "fingerprints")
     jobs: list[Job] = []
     missing: dict[str, list[str]] = {}  # method -> the first sentence, then the other points
-    points = sequence(config["points"])
-    points = points and list(dict.fromkeys(points))
-    for method in _methods(requests, points, effort, images, outcome, str(config["weights"])):
+    for method in _methods(request, images, outcome):
         try:
-            weights = checkpoint.find(method, config["weights"])
+            weights = checkpoint.find(method, request.weights)
         except TesseraError as error:  # none, or ones that cannot be used
             outcome.unfetched += isinstance(error, checkpoint.NotFetched)
             known = missing.setdefault(method.name, [])
             known.append(str(method.point) if known else str(error).rstrip("."))
             continue
-        jobs.append(Job(_cell(method, images, config, weights, outcome.pictures), method, weights, effort))
+        cell = _cell(method, images, request, weights)
+        jobs.append(Job(replace(cell, device=device, pictures=outcome.pictures), method, weights, request.search))
     for sentence, *others in missing.values():
         outcome.failed.append(sentence + (f"; likewise at {', '.join(others)}." if others else "."))
     return images, jobs
 
 
-def evaluate(config: Mapping[str, Any], sacred_run: str = "", announce: bool = True) -> Outcome:
-    """Measure what a config asks for. Mistakes of the user raise; a failing cell is recorded and the rest goes on.
+def evaluate(request: Evaluation, sacred_run: str = "", announce: bool = True) -> Outcome:
+    """Measure what is asked for. Mistakes of the user raise; a failing cell is recorded and the rest goes on.
 
     What is left out is said before, unless the caller did (``announce``).
     """
-    store, outcome = Store(config["results"]), Outcome()
-    config = {**config, "device": devices.available(config["device"])}
-    images, jobs = plan_jobs(config, outcome)
+    store, outcome = Store(request.results), Outcome()
+    images, jobs = plan_jobs(request, outcome)
     if announce:
         say_refused(images)
     if not all(store.has(job.cell) for job in jobs):
@@ -124,10 +122,10 @@ def evaluate(config: Mapping[str, Any], sacred_run: str = "", announce: bool = T
         try:
             if store.has(job.cell):
                 outcome.cells.append(store.read(job.cell))
-                if config["keep_images"] and harness.lacks_pictures(job.cell, images, store):
+                if request.keep_images and harness.lacks_pictures(job.cell, images, store):
                     harness.keep_pictures(job.cell, job.codec()[1], images, store)
                 continue
-            result = _measure(job, images, store, config, sacred_run)
+            result = _measure(job, images, store, request.keep_images, sacred_run)
         except TesseraError as error:
             outcome.failed.append(f"{job.cell.label} at {job.cell.point} on {images.title}: {error}")
             store.record_failure(job.cell, str(error))
@@ -153,46 +151,25 @@ def say_refused(images: ImageSet) -> None:
         print(images.refused(), file=sys.stderr, flush=True)
 
 
-def _requests(config: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """(method, parameters set by the user) of every method asked for."""
-    discover()
-    several = sequence(config["methods"])
-    params = changed(config["params"], config["method"])
-    if several is None:
-        return [(config["method"], params)]
-    if params or config["points"] is not None:
-        raise TesseraError(
-            "params.NAME=... and points=... go with method=NAME, not with methods=...: run it by itself."
-        )
-    return [(str(name), {}) for name in dict.fromkeys(several)]
-
-
-def _methods(
-    requests: Sequence[tuple[str, dict[str, Any]]],
-    points: list[Any] | None,
-    effort: int,
-    images: ImageSet,
-    outcome: Outcome,
-    weights: str,
-) -> Iterator[Method]:
+def _methods(request: Evaluation, images: ImageSet, outcome: Outcome) -> Iterator[Method]:
     """Every method at every point; builds all of them first, so a typing error stops the run before it starts."""
     built = []
-    for name, params in requests:
+    for asked in request.methods:
         try:
-            built.append((name, make_method(name, params), params))
+            built.append((make_method(asked.name, asked.params), asked.params))
         except Unusable as error:
             outcome.skipped.append(str(error))
-    for _, method, _ in built:
-        method.check_search(effort)
-    for _, method, params in built:
+    for method, _ in built:
+        method.check_search(request.search)
+    for method, params in built:
         reason = method.skip(images.name)
         if reason:
             outcome.skipped.append(f"{method.name} on {images.title}: {reason}")
             continue
-        yield from (method.at(point) for point in _points(method, params, points, weights))
+        yield from (method.at(point) for point in _points(method, params, request.points, request.weights))
 
 
-def _points(method: Method, params: Mapping[str, Any], asked: list[Any] | None, weights: str) -> Sequence[Any]:
+def _points(method: Method, params: Mapping[str, Any], asked: Sequence[Any] | None, weights: str) -> Sequence[Any]:
     """The points to measure: the requested ones, a curve parameter the user set, those of weights given by path, or
     the method's own."""
     if method.curve is None:
@@ -221,24 +198,22 @@ def _say_replaced(jobs: Sequence[Job], images: ImageSet, store: Store) -> None:
         )
 
 
-def _cell(method: Method, images: ImageSet, config: Mapping[str, Any], weights: Weights | None, pictures: str) -> Cell:
-    effort = config.get("search", 0)
+def _cell(method: Method, images: ImageSet, request: Evaluation, weights: Weights | None) -> Cell:
+    """The cell of a method, but for the device and the pictures that are really here."""
     return Cell(
         method=method.name,
-        variant={**method.variant, "search": effort} if effort else method.variant,
+        variant={**method.variant, "search": request.search} if request.search else method.variant,
         point=method.point,
         dataset=images.name,
         split=images.split,
         limit=images.limit,
-        seed=config["seed"],
+        seed=request.seed,
         checkpoint=weights.id if weights else "",
-        rate=config.get("rate", "file"),
-        device=config["device"],
-        pictures=pictures,
+        rate=request.rate,
     )
 
 
-def _measure(job: Job, images: ImageSet, store: Store, config: Mapping[str, Any], sacred_run: str) -> CellResult:
+def _measure(job: Job, images: ImageSet, store: Store, keep_images: bool, sacred_run: str) -> CellResult:
     method, weights = job.method, job.weights
     data = weights.meta.get("data", {}) if weights else {}
     plain, codec = job.codec()
@@ -249,10 +224,10 @@ def _measure(job: Job, images: ImageSet, store: Store, config: Mapping[str, Any]
         images,
         store,
         about=harness.describe(method, images, legend=weights.legend if weights else "", note=searched),
-        provenance=harness.provenance(config["device"], sacred_run),
+        provenance=harness.provenance(job.cell.device, sacred_run),
         train_fingerprints=checkpoint.seen(weights) if weights else (),
         trained_on=data.get("names", ()),
-        keep_images=config["keep_images"],
+        keep_images=keep_images,
         warm=plain,
     )
 
@@ -274,10 +249,11 @@ def evaluate_command(config: dict[str, Any], sacred_run: Any) -> int:
     from benchmarks.tables.files import to_markdown
     from benchmarks.tables.results import rd_table
 
-    outcome = evaluate(config, str(sacred_run._id or ""))
+    request = Evaluation.of(config)
+    outcome = evaluate(request, str(sacred_run._id or ""))
     if outcome.cells:
         keys = {result.key for result in outcome.cells}
-        found = curve.measured(Store(config["results"]), outcome.cells[0].cell.dataset, pictures=outcome.pictures)
+        found = curve.measured(Store(request.results), outcome.cells[0].cell.dataset, pictures=outcome.pictures)
         print(to_markdown(rd_table([c for c in found if keys & set(c.cells)]), outcome.cells[0].about["title"]))
     say(outcome)
     return outcome.code

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -17,9 +17,11 @@ from benchmarks.tables import results as tables
 from core import checkpoint
 from core.codec import Method, Point, TesseraError
 from core.options import POSITIVE
-from core.registry import discover, make_method
+from core.places import default_results
+from core.registry import make_method
 from experiments.evaluate import Outcome, evaluate, plan_jobs
-from experiments.wiring import changed, default_params
+from experiments.request import Evaluation
+from experiments.wiring import default_params
 
 FOLDER = "match_rate"  # of the results: cells and tables of searches
 SHOWN = ("bpp", "psnr", "ms_ssim_db")
@@ -41,29 +43,30 @@ def match_config() -> None:
     seed = 0  # of the weights that were trained here
     search = 0  # steps or candidates of a search at the encoder, at each setting (docs/methods/search.md)
     params = default_params(method)
-    results = "results"
+    results = default_results()
     data_root = None  # where data sets are; default: TESSERA_DATA, ./data
 
 
 def match_rate(config: Mapping[str, Any], run: Any) -> int:
     """Search, print and write the table, and say in words how near the answer is."""
     metric, target, tolerance = _target(config)
-    method = _method(config)
+    request = Evaluation.of(config)
+    method = _method(request)
     tried, start = matching.settings(method)
-    ruler, grid = Ruler(config, str(run._id or "")), tried is not method.points and isinstance(tried[0], float)
+    ruler, grid = Ruler(request, str(run._id or "")), tried is not method.points and isinstance(tried[0], float)
     if tried is method.points:
-        tried, start = ruler.with_weights(checkpoint.points(method, str(config["weights"])) or tried)
+        tried, start = ruler.with_weights(checkpoint.points(method, request.weights) or tried)
     match = matching.search(tried, start, lambda point: ruler.result(point).means[metric], target, tolerance)
     frame = table(match, {point: ruler.result(point) for point in match.tried}, metric, target)
     best = ruler.result(match.best)
     title = best.about["title"]
-    name = f"{method.name} search {config['search']}" if config["search"] else method.name
+    name = f"{method.name} search {request.search}" if request.search else method.name
     caption = f"{name} at {target:g} {UNITS[metric]} on {title}"
     print(files.to_markdown(frame, caption))
     for line in (*ruler.missing, *sentences(match, method, metric, target, grid)):
         print(line)
     curve, where = curves.of_cells([best])[0], set_name(best.cell.dataset, title, best.pictures)
-    stem = Path(config["results"]) / FOLDER / stem_of(f"{label_name(curve.label)}_{metric}_{target:g}_{where}")
+    stem = request.folder / FOLDER / stem_of(f"{label_name(curve.label)}_{metric}_{target:g}_{where}")
     print(*files.to_files(frame, stem, caption), sep="\n")
     return 0 if match.in_range else 1
 
@@ -85,12 +88,11 @@ def _positive(value: Any) -> bool:
     return value in POSITIVE
 
 
-def _method(config: Mapping[str, Any]) -> Method:
-    discover()
-    params = changed(config["params"], config["method"])
-    method = make_method(config["method"], params)
-    method.check_search(config["search"])
-    if method.curve in params:
+def _method(request: Evaluation) -> Method:
+    (asked,) = request.methods
+    method = make_method(asked.name, asked.params)
+    method.check_search(request.search)
+    if method.curve in asked.params:
         raise TesseraError(f"{method.curve} is what is searched: leave params.{method.curve} out.")
     return method
 
@@ -98,10 +100,9 @@ def _method(config: Mapping[str, Any]) -> Method:
 class Ruler:
     """What a setting measures: a stored cell, or a new one in the folder of searches."""
 
-    def __init__(self, config: Mapping[str, Any], sacred_run: str) -> None:
-        own = str(Path(config["results"]) / FOLDER)
-        self.known, self.sacred_run = Store(config["results"]), sacred_run
-        self.config = {**config, "methods": None, "keep_images": False, "results": own}
+    def __init__(self, request: Evaluation, sacred_run: str) -> None:
+        self.known, self.sacred_run = Store(request.results), sacred_run
+        self.request = replace(request, results=str(request.folder / FOLDER))
         self.found: dict[Point, CellResult] = {}
         self.missing: list[str] = []
 
@@ -112,7 +113,7 @@ class Ruler:
         return self.found[point]
 
     def _measured(self, point: Point) -> CellResult:
-        outcome, wanted = Outcome(), {**self.config, "points": [point]}
+        outcome, wanted = Outcome(), replace(self.request, points=(point,))
         _, jobs = plan_jobs(wanted, outcome)
         if jobs and self.known.has(jobs[0].cell):
             return self.known.read(jobs[0].cell)
@@ -124,7 +125,7 @@ class Ruler:
     def with_weights(self, points: tuple[Point, ...]) -> tuple[tuple[Point, ...], tuple[int, int]]:
         """The points that have weights here, and the first and last index; the others are noted."""
         outcome = Outcome()
-        _, jobs = plan_jobs({**self.config, "points": list(points)}, outcome)
+        _, jobs = plan_jobs(replace(self.request, points=points), outcome)
         found = tuple(job.method.point for job in jobs if job.method.point is not None)
         if not found:
             raise TesseraError(" ".join([*outcome.failed, *outcome.skipped]))

@@ -23,9 +23,10 @@ from core.codec import Image, TesseraError
 from core.images import ImageError, as_rgb, decode_image
 
 ROOT = Path(__file__).resolve().parents[1]
-PROGRAM = ("core/**/*.py", "qres/*.py", "experiments/__init__.py", "experiments/gpu_training.py",
-           "experiments/packing.py", "experiments/training_log.py", "experiments/validation.py")  # fmt: skip
-MAIN = "import sys\nfrom experiments.gpu_training import main\nsys.exit(main())\n"
+PROGRAM = ("core/**/*.py", "qres/*.py", "experiments/__init__.py", "experiments/studies/__init__.py",
+           "experiments/studies/gpu_training/*.py", "experiments/packing.py",
+           "experiments/training_log.py", "experiments/validation.py")  # fmt: skip
+MAIN = "import sys\nfrom experiments.studies.gpu_training import main\nsys.exit(main())\n"
 SETS = {"valid": ("photos_valid", 0.1), "lossless_pictures": ("lossless_pictures", 0.25), "photos": ("photos", 1.0)}
 # what is packed, in this order, and the share of the room that is left which each may take
 PIECE = 15_000_000  # bytes

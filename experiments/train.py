@@ -8,10 +8,10 @@ command resumes, also with more ``steps``; another one is refused in the same fo
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,12 +23,14 @@ from benchmarks.figures import paper
 from benchmarks.figures.rd import training_figure
 from benchmarks.measure.provenance import provenance
 from core import checkpoint, devices, launch, memory, parallel
-from core.codec import Image, Method, TesseraError
+from core.codec import Adopts, Image, Method, TesseraError
 from core.crops import Crops, Upright
 from core.finite import check_weights
 from core.images import as_rgb
+from core.places import default_results
 from core.registry import discover, make_method
 from core.train import TrainConfig, fit, shares
+from core.trainable import CountsCodes, HasTrainingOptions, Strided
 from experiments import branch
 from experiments.evaluate import say_refused
 from experiments.run_record import claim, facts
@@ -74,26 +76,15 @@ def train_config() -> None:
     half = False  # store float16
     log_every = 100
     save_every = 500
-    results = "results"
+    results = default_results()
     data_root = None
 
 
-NAMED = {
+NAMED: dict[str, dict[str, Any]] = {
     "smoke": {"steps": 4, "batch": 2, "crop": 64, "log_every": 1, "save_every": 2},
     "paper": {"dataset": "folder:coco/train2017", "scales": (1.0,), "steps": 600_000, "batch": 64, "crop": 256,
               "lr": 2e-4, "schedule": "constant", "warmup": 0, "ema": 0.9999, "amp": False},
 }  # fmt: skip
-
-
-@runtime_checkable
-class CountsCodes(Protocol):
-    """A model whose entropy coder is made of counts over training images."""
-
-    def calibrate(self, images: Sequence[Image]) -> None:
-        """Count with the final weights, once, when training has ended."""
-
-    def monitor(self, images: Sequence[Image]) -> dict[str, float]:
-        """Usage of the codebooks over a few images, for the log."""
 
 
 RECORDED = ("crop", "first_crop", "turns", "scales", "init", "straight_through", "hard_tail",
@@ -117,12 +108,11 @@ def train(config: Mapping[str, Any], run: Any) -> int:
     torch.manual_seed(recipe.seed)
     model = _initial(method, start)
     _set_options(model, config, method.name)
-    stride = getattr(model, "stride", 1)
+    stride = model.stride if isinstance(model, Strided) else 1
     for name in ("crop", "first_crop"):
         if (config[name] or 0) % stride:
             raise TesseraError(f"{name}={config[name]} must be a multiple of {stride} for {method.name}.")
-    channels = getattr(method, "channels", 3)
-    images, data = training_data(config, channels)
+    images, data = training_data(config, method.channels)
     crops = (Crops if config["turns"] else Upright)(
         images, config["crop"], recipe.seed, (config["first_crop"] or 0, recipe.first_steps), recipe.first_again
     )
@@ -156,14 +146,15 @@ OPTIONS: dict[str, tuple[Any, Callable[[Any], bool], str]] = {
 }
 
 
-def _set_options(model: Any, config: Mapping[str, Any], method: str) -> None:
+def _set_options(model: torch.nn.Module, config: Mapping[str, Any], method: str) -> None:
+    known = model.training_options if isinstance(model, HasTrainingOptions) else ()
     for name, (default, allowed, wanted) in OPTIONS.items():
         value = config[name]
         if not allowed(value):
             raise TesseraError(f"{name}={value} must be {wanted}.")
-        if value != default and not hasattr(model, name):
+        if value != default and name not in known:
             raise TesseraError(f"{name}={value} is no option of {method}: leave it out.")
-        if hasattr(model, name):
+        if name in known:
             setattr(model, name, value)
 
 
@@ -214,7 +205,7 @@ def _recipe(config: Mapping[str, Any]) -> TrainConfig:
 
 
 def _initial(method: Method, start: checkpoint.Weights | None) -> torch.nn.Module:
-    if start is not None and hasattr(method, "adopt"):  # what fits of weights for another point
+    if start is not None and isinstance(method, Adopts):  # what fits of weights for another point
         state = checkpoint.read(start.path)
         check_weights(state, start.path)
         adopted: torch.nn.Module = method.adopt(state)

@@ -9,6 +9,7 @@ import torch
 
 from core.codec import Image
 from core.train import TrainConfig
+from core.trainable import HasLambda
 
 VALIDATED = 256  # pixels of the side of the held-out crops
 Measure = Callable[[torch.nn.Module, int], dict[str, float]]
@@ -24,16 +25,17 @@ def validation(images: Sequence[Image], recipe: TrainConfig) -> Measure:
 
     @torch.no_grad()
     def measure(net: torch.nn.Module, step: int) -> dict[str, float]:
-        own = getattr(net, "lmb", None)
+        weighs = net if isinstance(net, HasLambda) else None
+        own = None if weighs is None else weighs.lmb
         values: dict[str, float] = {}
-        for lmb in (16.0, 64.0, 256.0) if getattr(net, "embedding", None) is not None else (own,):
-            if lmb is not None:
-                net.lmb = lmb
+        for lmb in (16.0, 64.0, 256.0) if weighs is not None and weighs.conditional else (own,):
+            if weighs is not None and lmb is not None:
+                weighs.lmb = lmb
             with torch.autocast(torch.device(recipe.device).type, torch.bfloat16, enabled=recipe.amp):
                 losses = [float(net(x.to(recipe.device)[None] / 255).loss) for x in batch]
             values["valid_loss" + (f"_{lmb:g}" if lmb else "")] = float(np.mean(losses))
-        if own is not None:
-            net.lmb = own
+        if weighs is not None and own is not None:
+            weighs.lmb = own
         return values
 
     return measure

@@ -13,20 +13,23 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import redirect_stdout
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from core import checkpoint, commandline
 from core.codec import Method, TesseraError
 from core.options import check, literal
+from core.places import default_results
 from core.registry import METHODS, discover, make_method, reason, unknown
 
 if TYPE_CHECKING:
     from sacred import Experiment
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: two spinning threads on a shared machine crawl
+warnings.filterwarnings("ignore", message="pkg_resources is deprecated")  # of Sacred
 ROOT = Path(__file__).resolve().parents[1]
 Scope = Callable[..., Any]
 _given: set[str] = set()  # names of params.NAME=... on the command line that runs
@@ -39,7 +42,6 @@ def experiment(
 
     ``config`` is a module-level function in Sacred's sense: its local variables are the configuration.
     """
-    warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
     from sacred import SETTINGS, Experiment  # here: it takes longer to import than a help text to print
 
     SETTINGS.CAPTURE_MODE = "sys"  # the default loses the end of the output now and then
@@ -106,12 +108,15 @@ def _shown(ex: Experiment, words: list[str]) -> Any:
         print(text.getvalue(), end="", flush=True)
 
 
-def run_named(ex: Experiment, others: Mapping[str, Experiment]) -> NoReturn:
-    """Run the experiment that ``experiment=NAME`` on the command line names, ``ex`` where none is named."""
+def run_named(ex: Experiment, others: Mapping[str, str]) -> NoReturn:
+    """Run the experiment that ``experiment=NAME`` on the command line names, ``ex`` where none is named.
+
+    ``others``: name -> the module whose ``ex`` it is, which is imported only then.
+    """
     name = next((word.partition("=")[2] for word in sys.argv if word.startswith("experiment=")), None)
     if name is not None and name not in others:
         fail(unknown("experiment", name, others))
-    run(ex if name is None else others[name])
+    run(ex if name is None else import_module(others[name]).ex)
 
 
 def fail(error: TesseraError) -> NoReturn:
@@ -150,10 +155,13 @@ def default_params(method: str) -> dict[str, Any]:
     return METHODS[method].parameters() if method in METHODS else {}
 
 
-def changed(params: Mapping[str, Any], method: str) -> dict[str, Any]:
-    """The parameters a user set: those on the command line, others than the defaults, and unknown ones (refused)."""
-    defaults = default_params(method)
-    return {k: v for k, v in params.items() if k in _given or k not in defaults or _plain(v) != _plain(defaults[k])}
+def changed(params: Mapping[str, Any], method: str, given: Collection[str] | None = None) -> dict[str, Any]:
+    """The parameters a user set: those on the command line, others than the defaults, and unknown ones (refused).
+
+    ``given`` are those on the command line, where it is not the one that runs.
+    """
+    defaults, named = default_params(method), _given if given is None else given
+    return {k: v for k, v in params.items() if k in named or k not in defaults or _plain(v) != _plain(defaults[k])}
 
 
 def configured(config: Mapping[str, Any]) -> Method:
@@ -161,7 +169,7 @@ def configured(config: Mapping[str, Any]) -> Method:
     discover()
     params = changed(config["params"], config["method"])
     method = make_method(config["method"], params)
-    own = () if method.curve in params else checkpoint.points(method, str(config.get("weights")))
+    own = () if method.curve in params else checkpoint.points(method, str(config["weights"]))
     return method.at(own[0]) if len(own) == 1 else method
 
 
@@ -236,7 +244,7 @@ def _observe(ex: Experiment, words: Sequence[str]) -> None:
     """Keep provenance under <results>/sacred, in the one process that writes."""
     from sacred.observers import FileStorageObserver
 
-    results = next((w.removeprefix("results=") for w in words if w.startswith("results=")), "results")
+    results = next((w.removeprefix("results=") for w in words if w.startswith("results=")), default_results())
     together = next((w.removeprefix("processes=") for w in words if w.startswith("processes=")), "1") != "1"
     if os.environ.get("RANK", "1" if together else "0") != "0" or "-u" in words:
         return

@@ -7,10 +7,9 @@ import torch
 from numpy.typing import NDArray
 
 from core import bitstream
-from core.bitstream import Stream, SymbolCheck
 from core.codec import Image
-from core.entropy import Decoder, Encoder
 from core.planes import to_image
+from core.stream import StreamReader, StreamWriter
 from lattice.network import LatticeVAE
 
 Ints = NDArray[np.int64]
@@ -27,22 +26,21 @@ class LatticeCodec:
 
     def compress(self, image: Image) -> bytes:
         """uint8 (H, W, 1 or 3) of any size -> stream."""
-        points, encoder, check = self.points(image), Encoder(), SymbolCheck()
-        self.coder.encode(_rows(points), encoder)
-        check.update(points)
-        height, width, channels = image.shape
-        chunks = (encoder.finish(),)
-        return bitstream.pack(Stream(self.fingerprint, height, width, channels, chunks, check.digest()))
+        points, writer = self.points(image), StreamWriter(self.fingerprint, image.shape)
+        self.coder.encode(_rows(points), writer.encoder)
+        writer.note(points)
+        return writer.finish()
 
     def decompress(self, stream: bytes) -> Image:
         """Stream -> uint8 (H, W, 1 or 3); ``BitstreamError`` for a damaged or foreign stream."""
-        read = bitstream.unpack(stream, self.fingerprint)
-        decoder, check = Decoder(read.only_chunk()), SymbolCheck()
-        shape = self._shape(read)
-        points = self.coder.decode(int(np.prod(shape[:3])), decoder).reshape(shape)
-        check.update(points)
-        check.verify(read.symbols_check)
-        return self._image(points, read)
+        reader = StreamReader(stream, self.fingerprint)
+        shape = self._shape(*reader.shape)
+        points = self.coder.decode(int(np.prod(shape[:3])), reader.decoder).reshape(shape)
+        reader.note(points)
+        reader.finish()
+        device = next(self.model.parameters()).device
+        planes = self.model.decode(torch.from_numpy(points).to(device))
+        return to_image(planes, *reader.shape)
 
     def points(self, image: Image) -> Ints:
         """The whole numbers of an image, (planes, h, w, blocks, rank)."""
@@ -57,16 +55,10 @@ class LatticeCodec:
         """Bits of entropy-coded symbols."""
         return bitstream.payload_bits(stream)
 
-    def _shape(self, read: Stream) -> tuple[int, ...]:
+    def _shape(self, height: int, width: int, channels: int) -> tuple[int, ...]:
         stride, q = self.model.stride, self.model.quantizer
-        planes = read.channels if self.model.channels == 1 else 1
-        return planes, -(-read.height // stride), -(-read.width // stride), q.blocks, q.rank
-
-    def _image(self, points: Ints, read: Stream) -> Image:
-        """The decoded image."""
-        device = next(self.model.parameters()).device
-        planes = self.model.decode(torch.from_numpy(points).to(device))
-        return to_image(planes, read.height, read.width, read.channels)
+        planes = channels if self.model.channels == 1 else 1
+        return planes, -(-height // stride), -(-width // stride), q.blocks, q.rank
 
 
 def _rows(points: Ints) -> Ints:

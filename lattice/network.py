@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from core.codec import Image, TesseraError
 from core.finite import checked_latents
+from core.frequencies import entropy_bits
 from core.planes import batches, to_planes
 from core.train import Step
 from lattice.points_coder import Coder
@@ -81,11 +82,9 @@ class LatticeVAE(nn.Module):
             raise TesseraError(f"the latent has {DIM} dimensions, not {quantizer.dim}.")
         self.channels, self.shift = backbone.channels, backbone.shift
         self.stride, self.weight, self.rate = 2 ** len(backbone.hidden), weight, rate
-        self._warm = 1.0
-        if rate:
-            self.rate_warmup = 0.0
-        if type(quantizer) is BlockLattice:  # a learned basis gets its gradient from the dither
-            self.straight_through = False
+        self._warm, self.rate_warmup, self.straight_through = 1.0, 0.0, False
+        fixed = type(quantizer) is BlockLattice  # a learned basis gets its gradient from the dither
+        self.training_options = (*(["rate_warmup"] if rate else []), *(["straight_through"] if fixed else []))
         self._encoder, self._quantizer = encoder(backbone, ends), quantizer
         self._decoder = decoder(backbone, ends)
         self.coder = Coder(quantizer.blocks, quantizer.chain, quantizer.window)
@@ -97,7 +96,7 @@ class LatticeVAE(nn.Module):
 
     def begin_step(self, step: int, steps: int) -> None:
         """Told by the training loop: what the rate weighs in this step."""
-        warmup = getattr(self, "rate_warmup", 0.0) * steps
+        warmup = self.rate_warmup * steps
         self._warm = min(1.0, step / warmup) if warmup else 1.0
 
     def forward(self, x: Tensor) -> Step:
@@ -106,7 +105,7 @@ class LatticeVAE(nn.Module):
         padded = F.pad(x, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
         latent = self._encoder(padded - self.shift).permute(0, 2, 3, 1)  # (B, h, w, 64)
         if isinstance(self._quantizer, BlockLattice):
-            self._quantizer.straight_through = getattr(self, "straight_through", False)
+            self._quantizer.straight_through = self.straight_through
         out = self._quantizer(latent.reshape(-1, DIM))
         decoded = self._decoder(out.vectors.view(latent.shape).permute(0, 3, 1, 2)) + self.shift
         distortion = F.mse_loss(decoded[:, :, :height, :width], x)
@@ -151,8 +150,7 @@ class LatticeVAE(nn.Module):
         """For the log of a training run: distinct vectors and their zero-order entropy in bits, over images."""
         rows = np.concatenate([k.flatten(0, 2).flatten(1).cpu().numpy() for k in self.points(images)])
         _, counts = np.unique(rows, axis=0, return_counts=True)
-        shares = counts / counts.sum()
-        return {"distinct": float(len(counts)), "entropy": float(-(shares * np.log2(shares)).sum())}
+        return {"distinct": float(len(counts)), "entropy": entropy_bits(counts)}
 
     def points(self, images: Sequence[Image]) -> Iterator[Tensor]:
         """Whole numbers (B, h, w, blocks, rank) of images, neighbours of one size together."""

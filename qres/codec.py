@@ -17,13 +17,11 @@ import torch
 from torch import Tensor
 
 from core import bitstream
-from core import portable as agreement
-from core.bitstream import Stream
 from core.codec import Image, TesseraError
 from core.finite import checked_picture
 from core.frequencies import gaussian_tables
 from core.images import as_grey, as_rgb, check_image, crop, pad
-from core.portable import Grid, Reader, Writer, bands
+from core.portable import PLAIN, PORTABLE, Grid, Reader, Writer, bands
 from qres import inference
 from qres.blocks import Gaussian, Latent
 from qres.correction import Correction
@@ -82,6 +80,7 @@ class QResCodec:
         latents = [after for kind, after in itertools.pairwise(kinds) if kind == "latent"]
         self._level_ends = {i for i, after in enumerate(latents) if after != "latent"}  # last blocks of a resolution
         self._code = lambda_code(model.lmb) if model.embedding is not None else None
+        self._head = 0 if self._code is None else 2  # bytes in front of the payload: the code of lambda
 
     def compress(self, image: Image) -> bytes:
         """uint8 (H, W, 1 or 3) -> stream."""
@@ -99,7 +98,8 @@ class QResCodec:
         """
         for image in images:
             check_image(image)
-        writers = [Writer(agreement.PORTABLE if self.portable else agreement.PLAIN) for _ in images]
+        mode, head = PORTABLE if self.portable else PLAIN, (self._code or 0).to_bytes(self._head, "little")
+        writers = [Writer(self.fingerprint, image.shape, mode, head) for image in images]
         later: list[tuple[Tensor, Tensor]] = []
 
         def write(symbols: Tensor, prior_scale: Tensor) -> None:
@@ -138,14 +138,14 @@ class QResCodec:
                         symbols = pixels[band] - writer.cells(mean[band], PIXEL_MEANS)
                         writer.symbols(symbols, scale[band], PIXEL_SCALES, self.pixel_tables)
                         writer.note(pixels[band])
-        return [self._pack(image, writer) for image, writer in zip(images, writers, strict=True)]
+        return [writer.finish() for writer in writers]
 
     @torch.inference_mode()
     def decompress_batch(self, streams: Sequence[bytes]) -> list[Image]:
         """Streams of images of one padded size at once, whatever batch they were encoded in."""
-        read = [self._unpack(stream) for stream in streams]
-        readers = [Reader(payload) for _, payload, _ in read]
-        images = [np.empty((s.height, s.width, 3), dtype=np.uint8) for s, _, _ in read]
+        readers = [Reader(stream, self.fingerprint, self._head) for stream in streams]
+        codes = [int.from_bytes(reader.head, "little") if self._head else None for reader in readers]
+        images = [np.empty((*reader.shape[:2], 3), dtype=np.uint8) for reader in readers]
 
         def decode(i: int, block: Latent, f: Tensor, prior: Gaussian) -> Tensor:
             symbols = np.empty((len(readers), prior.mean[0].numel()), dtype=np.float32)
@@ -157,7 +157,7 @@ class QResCodec:
             return torch.empty_like(prior.mean).copy_(found) + prior.mean  # in the encoder's memory layout
 
         with _full_precision(self.device):
-            condition = self._condition([code for _, _, code in read])
+            condition = self._condition(codes)
             last = self.network.top_down(self._shape(images), decode, condition)
             if self.pixel_tables is not None:
                 for image, reader, (mean, scale) in zip(images, readers, self._pixel_prior(last, images), strict=True):
@@ -167,11 +167,11 @@ class QResCodec:
                         levels += reader.symbols(scale[band], PIXEL_SCALES, self.pixel_tables)
                         reader.note(levels)
                         pixels[band] = levels.clip(0, 255)
-        for (stream, _, _), reader in zip(read, readers, strict=True):
-            reader.finish(stream.symbols_check)
+        for reader in readers:
+            reader.finish()
         if self.pixel_tables is None:
-            images = [crop(_levels(x), s.height, s.width) for x, (s, _, _) in zip(last, read, strict=True)]
-        return [image if s.channels == 3 else as_grey(image) for image, (s, _, _) in zip(images, read, strict=True)]
+            images = [crop(_levels(x), *reader.shape[:2]) for x, reader in zip(last, readers, strict=True)]
+        return [image if r.shape[2] == 3 else as_grey(image) for image, r in zip(images, readers, strict=True)]
 
     @torch.inference_mode()
     def means(self, images: Sequence[Image]) -> list[Tensor]:
@@ -215,19 +215,7 @@ class QResCodec:
 
     def payload_bits(self, stream: bytes) -> int:
         """Bits of entropy-coded symbols."""
-        return bitstream.payload_bits(stream) - (16 if self._code is not None else 0)
-
-    def _pack(self, image: Image, writer: Writer) -> bytes:
-        payload, check = writer.finish()
-        height, width, channels = image.shape
-        head = b"" if self._code is None else self._code.to_bytes(2, "little")
-        return bitstream.pack(Stream(self.fingerprint, height, width, channels, (head + payload,), check))
-
-    def _unpack(self, stream: bytes) -> tuple[Stream, bytes, int | None]:
-        """The container, the entropy-coded payload, and the code of lambda."""
-        s = bitstream.unpack(stream, self.fingerprint)
-        payload = s.only_chunk(least=0 if self._code is None else 2)
-        return (s, payload, None) if self._code is None else (s, payload[2:], int.from_bytes(payload[:2], "little"))
+        return bitstream.payload_bits(stream) - 8 * self._head
 
     def tensor(self, images: Sequence[Image]) -> Tensor:
         """uint8 (H, W, C) each -> padded (B, 3, H', W') in [0, 1]."""

@@ -17,18 +17,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core import onednn
 from qres.blocks import CNX, VD, AdaCNX, AdaLatent, CNXDown, Gaussian, Latent, VDLatent
 from qres.network import QResVAE
 
 CHUNK = 4096  # pixels of a matrix product: its hidden layer stays in the cache
 STRIP = 2**14  # pixels of a strip of rows
-_OPS = torch.ops.mkldnn
 
 
 def available(model: QResVAE) -> bool:
-    """Whether a model can run here this way: channel-last on a CPU, with oneDNN built in and switched on."""
-    on = torch.backends.mkldnn.is_available() and torch._C._get_mkldnn_enabled() and hasattr(_OPS, "_linear_pointwise")
-    return on and next(model.parameters()).device.type == "cpu" and model.memory_format == torch.channels_last
+    """Whether a model can run here this way: channel-last on a CPU, with oneDNN."""
+    here = next(model.parameters()).device.type == "cpu" and model.memory_format == torch.channels_last
+    return here and onednn.available()
 
 
 class Network:
@@ -100,16 +100,13 @@ def _strips(height: int, width: int) -> Iterator[tuple[int, int]]:
     return ((a, min(a + rows, height)) for a in range(0, height, rows))
 
 
-class _Linear:
-    """A matrix on the channels of pixels: (n, in) -> (n, out), then GELU or the sum with ``add``."""
+class _Linear(onednn.Linear):
+    """A matrix on the channels of pixels."""
+
+    bias: Tensor
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        self.weight, self.bias = _OPS._reorder_linear_weight(weight.detach().contiguous(), CHUNK), bias.detach()
-
-    def __call__(self, x: Tensor, gelu: bool = False, add: Tensor | None = None) -> Tensor:
-        if add is not None:
-            return _OPS._linear_pointwise.binary(x, add, self.weight, self.bias, "add")
-        return _OPS._linear_pointwise(x, self.weight, self.bias, *(("gelu", [], "none") if gelu else ("none", [], "")))
+        super().__init__(weight, bias, CHUNK)
 
     def on(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         """The matrix on all pixels of (..., in), chunk by chunk; ``out`` (..., out) is added to in place if given."""
@@ -125,14 +122,11 @@ class _Conv:
     """A convolution without stride, same padding: (B, h, w, in) -> (B, h, w, out), then GELU if asked."""
 
     def __init__(self, conv: nn.Conv2d, gelu: bool) -> None:
-        self.halo, self.groups, self.bias = conv.padding[0], conv.groups, conv.bias
-        self.weight = _OPS._reorder_convolution_weight(conv.weight.detach(), conv.padding, (1, 1), (1, 1), conv.groups)
-        self.after = ("gelu", [], "none") if gelu else ("none", [], "")
+        self.halo, self.after = conv.padding[0], "gelu" if gelu else ""
+        self.convolution = onednn.Convolution(conv.weight, conv.bias, conv.padding, groups=conv.groups)
 
     def __call__(self, x: Tensor) -> Tensor:
-        padding = [self.halo, self.halo]
-        args = (self.weight, self.bias, padding, [1, 1], [1, 1], self.groups, *self.after)
-        return _nhwc(_OPS._convolution_pointwise(_nchw(x), *args))
+        return _nhwc(self.convolution(_nchw(x), self.after))
 
 
 class _CNX:
@@ -183,7 +177,7 @@ class _CNX:
         for a in range(0, len(x), CHUNK):
             rows = slice(a, a + CHUNK)
             u = F.layer_norm(y[rows], y.shape[-1:], *affine, self.norm.eps)
-            x[rows] = self.fc2(self.fc1(u, gelu=True), add=x[rows])
+            x[rows] = self.fc2(self.fc1(u, "gelu"), add=x[rows])
 
 
 class _CNXDown(_CNX):
@@ -266,7 +260,7 @@ class _VD:
         hidden = flat[0].new_empty(len(flat[0]), len(self.first[0].bias))
         for a in range(0, len(hidden), CHUNK):
             rows = slice(a, a + CHUNK)
-            u = self.first[0](F.gelu(flat[0][rows]), gelu=len(flat) == 1)
+            u = self.first[0](F.gelu(flat[0][rows]), "gelu" if len(flat) == 1 else "")
             for linear, f in zip(self.first[1:], flat[1:], strict=True):
                 u = linear(F.gelu(f[rows].float()), add=u)
             hidden[rows] = u if len(flat) == 1 else F.gelu(u)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -93,6 +93,7 @@ class QResVAE(nn.Module):
     QARV draws it).
     """
 
+    training_options: ClassVar[tuple[str, ...]] = ("straight_through", "hard_tail", "lambda_draw")
     code_log_likelihood = staticmethod(code_log_likelihood)  # what the quantised path counts as its rate
 
     def __init__(
@@ -130,6 +131,16 @@ class QResVAE(nn.Module):
     def stride(self) -> int:
         """The factor between the image and the coarsest latent."""
         return self.arch.stride
+
+    @property
+    def conditional(self) -> bool:
+        """Whether it serves all lambdas."""
+        return self.embedding is not None
+
+    @property
+    def freezes(self) -> bool:
+        """Whether the encoder has no gradient in the end."""
+        return self.hard_tail > 0
 
     @torch.no_grad()
     def at_lambda(self) -> QResVAE:

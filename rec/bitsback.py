@@ -19,7 +19,7 @@ find the same numbers for priors, posteriors and likelihoods, to the last bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
@@ -164,7 +164,7 @@ class BitsBack:
     ``bits`` (1 to 16) are those of a latent's bin; ``seed`` names the random message that the first bits come from.
     """
 
-    model: Any
+    model: TopDown | BottomUp
     order: str = "top_down"
     bits: int = BITS
     seed: int = 42
@@ -207,7 +207,7 @@ class BitsBack:
         return found
 
 
-def _push_top_down(model: Any, stack: Stack, x: Sequence[Ints], bits: int) -> None:
+def _push_top_down(model: TopDown, stack: Stack, x: Sequence[Ints], bits: int) -> None:
     values: list[Floats] = []
     bins: list[Ints] = []
     for level in range(model.depth):
@@ -219,7 +219,7 @@ def _push_top_down(model: Any, stack: Stack, x: Sequence[Ints], bits: int) -> No
         stack.push_uniform(bins[level], bits)
 
 
-def _pop_top_down(model: Any, stack: Stack, bits: int) -> list[Ints]:
+def _pop_top_down(model: TopDown, stack: Stack, bits: int) -> list[Ints]:
     values: list[Floats] = []
     bins: list[Ints] = []
     priors: list[Gaussian] = []
@@ -233,7 +233,7 @@ def _pop_top_down(model: Any, stack: Stack, bits: int) -> list[Ints]:
     return x
 
 
-def _push_bottom_up(model: Any, stack: Stack, x: Sequence[Ints], bits: int) -> None:
+def _push_bottom_up(model: BottomUp, stack: Stack, x: Sequence[Ints], bits: int) -> None:
     below: Any = x
     bins: Ints | None = None
     for level in reversed(range(model.depth)):
@@ -249,7 +249,7 @@ def _push_bottom_up(model: Any, stack: Stack, x: Sequence[Ints], bits: int) -> N
         stack.push_bins(bins, model.prior(0, []), model.marginal(0), bits)
 
 
-def _pop_bottom_up(model: Any, stack: Stack, bits: int) -> list[Ints]:
+def _pop_bottom_up(model: BottomUp, stack: Stack, bits: int) -> list[Ints]:
     base = model.marginal(0)
     bins = stack.pop_bins(model.prior(0, []), base, bits)
     for level in range(model.depth):
@@ -265,15 +265,18 @@ def _pop_bottom_up(model: Any, stack: Stack, bits: int) -> list[Ints]:
     raise TesseraError("bits-back coding needs a model of at least one level.")
 
 
-_ORDERS = {"top_down": (_push_top_down, _pop_top_down), "bottom_up": (_push_bottom_up, _pop_bottom_up)}
+_ORDERS: dict[str, tuple[Callable[..., None], Callable[..., list[Ints]]]] = {
+    "top_down": (_push_top_down, _pop_top_down),
+    "bottom_up": (_push_bottom_up, _pop_bottom_up),
+}
 
 
-def _push_data(model: Any, stack: Stack, x: Sequence[Ints], values: Sequence[Floats]) -> None:
+def _push_data(model: Hierarchy, stack: Stack, x: Sequence[Ints], values: Sequence[Floats]) -> None:
     for part in reversed(range(model.parts)):
         stack.push(x[part], *model.likelihood(part, values, x[:part]))
 
 
-def _pop_data(model: Any, stack: Stack, values: Sequence[Floats]) -> list[Ints]:
+def _pop_data(model: Hierarchy, stack: Stack, values: Sequence[Floats]) -> list[Ints]:
     known: list[Ints] = []
     for part in range(model.parts):
         known.append(stack.pop(*model.likelihood(part, values, known)))

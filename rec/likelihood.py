@@ -23,7 +23,6 @@ from core.frequencies import Tables
 from core.portable import Grid
 
 LEVELS = 256
-FLOOR = 1e-7  # added by the published likelihood to every mass
 HALVES = 2  # cells of the mean in a level
 PRECISION = 24
 
@@ -51,13 +50,6 @@ def logistic_log_mass(pixels: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor
     # ln(F(a) - F(b)) = ln F(a) + ln(1 - F(b)) + ln(1 - exp(b - a)), as F(a) - F(b) = F(a) (1 - F(b)) (1 - e^(b - a)).
     inside = logsigmoid(above) + logsigmoid(-below) + torch.log(-torch.expm1(-inverse))
     return torch.where(pixels < 0.5, logsigmoid(above), torch.where(pixels > 254.5, logsigmoid(-below), inside))
-
-
-def published_log_mass(pixels: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
-    """The published likelihood, which loses the tails: ln(F(p + 1/2) - F(p - 1/2) + 1e-7), all in levels."""
-    inverse = torch.exp(-log_scale)
-    mass = torch.sigmoid((pixels + 0.5 - mean) * inverse) - torch.sigmoid((pixels - 0.5 - mean) * inverse)
-    return torch.log(mass + FLOOR)
 
 
 def pixel_tables(mean_cells: Ints, scale_cells: Ints) -> tuple[Ints, Tables]:

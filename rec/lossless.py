@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core import bitstream
-from core.bitstream import Stream
 from core.codec import Image
 from core.entropy import ideal_bits
 from core.frequencies import Tables
@@ -75,7 +74,7 @@ class LosslessCodec:
     @exact
     def encode(self, image: Image) -> tuple[bytes, Account]:
         """The stream of an image, and where its bits go."""
-        x, writer, levels = levels_of(self.model, image), Writer(), []
+        x, writer, levels = levels_of(self.model, image), Writer(self.fingerprint, image.shape), []
 
         def visit(i: int, prior: Normal, posterior: Callable[[], Normal]) -> Tensor:
             z, _, level = self.latents.encode(i, posterior(), prior, writer.encoder)
@@ -85,15 +84,14 @@ class LosslessCodec:
         out = self.model.generate(self.model.infer(x), (1, *x.shape[2:]), visit)
         residual = Residual(self.model, out[:, :, : image.shape[0], : image.shape[1]])
         ideal = residual.write(image, writer)
-        payload, check = writer.finish()
-        stream = bitstream.pack(Stream(self.fingerprint, *image.shape, (payload,), check))
+        stream = writer.finish()
         latents = sum(level.file_bits for level in levels)
         account = Account(
             latents_kl=sum(level.kl_bits for level in levels),
             latents_counted=sum(level.ideal_bits for level in levels),
             latents_file=latents,
             residual_ideal=ideal,
-            residual_file=8 * len(payload) - latents,
+            residual_file=self.payload_bits(stream) - latents,
             file=8 * len(stream),
         )
         return stream, account
@@ -101,16 +99,16 @@ class LosslessCodec:
     @exact
     def decompress(self, stream: bytes) -> Image:
         """Stream -> uint8 (H, W, 1 or 3); ``BitstreamError`` for a damaged or foreign stream."""
-        read = bitstream.unpack(stream, self.fingerprint)
-        reader = Reader(read.only_chunk())
+        reader = Reader(stream, self.fingerprint)
+        rows, columns, channels = reader.shape
 
         def visit(i: int, prior: Normal, posterior: Callable[[], Normal]) -> Tensor:
             return self.latents.decode(i, prior, reader.decoder)[0]
 
-        height, width = (side + side % self.model.stride for side in (read.height, read.width))
+        height, width = (side + side % self.model.stride for side in (rows, columns))
         out = self.model.generate(None, (1, height, width), visit)
-        image = Residual(self.model, out[:, :, : read.height, : read.width]).read(read.channels, reader)
-        reader.finish(read.symbols_check)
+        image = Residual(self.model, out[:, :, :rows, :columns]).read(channels, reader)
+        reader.finish()
         return image
 
     def bits(self, image: Image) -> float:
@@ -154,8 +152,7 @@ class Residual:
             mean, log_scale = self._prediction(c)
             for band in bands(len(pixels)):
                 index, tables = self._tables(writer, mean[band], None if log_scale is None else log_scale[band])
-                writer.encoder.encode(pixels[band], index, tables)
-                writer.note(pixels[band])
+                writer.write(pixels[band], index, tables)
                 bits += ideal_bits(pixels[band], index, tables)
             self._know(pixels)
         return bits
@@ -168,8 +165,7 @@ class Residual:
             pixels = np.empty(mean.size, np.int32)
             for band in bands(len(pixels)):
                 index, tables = self._tables(reader, mean[band], None if log_scale is None else log_scale[band])
-                pixels[band] = reader.decoder.decode(index, tables)
-                reader.note(pixels[band])
+                pixels[band] = reader.read(index, tables)
             self._know(pixels)
             planes.append(pixels.astype(np.uint8).reshape(self.out.shape[2:]))
         return np.stack(planes, axis=2)

@@ -13,11 +13,10 @@ from typing import NamedTuple
 from torch import Tensor
 
 from core import bitstream
-from core.bitstream import Stream, SymbolCheck
 from core.codec import Image
-from core.entropy import Decoder, Encoder
 from core.images import check_image
 from core.planes import to_image, to_planes
+from core.stream import StreamReader, StreamWriter
 from rec.latents import LatentCoder, Level, Settings, exact, repeatable
 from rec.models.hierarchy import LN2, Draws, Normal
 from rec.models.level_vae import LevelVAE
@@ -50,12 +49,12 @@ class LossyCodec:
     @exact
     def encode(self, image: Image) -> tuple[bytes, list[Level]]:
         """The stream of an image, and what its latents cost, from the top."""
-        x, encoder, check, levels = self._tensor(image), Encoder(), SymbolCheck(), []
+        x, writer, levels = self._tensor(image), StreamWriter(self.fingerprint, image.shape), []
         last = len(self.model.shapes(*x.shape[2:])) - 1
 
         def visit(i: int, prior: Normal, posterior: Callable[[], Normal]) -> Tensor:
-            z, counted, level = self.latents.encode(i, posterior(), prior, encoder)
-            check.update(counted)
+            z, counted, level = self.latents.encode(i, posterior(), prior, writer.encoder)
+            writer.note(counted)
             levels.append(level)
             if i == last:
                 raise _Done
@@ -63,24 +62,22 @@ class LossyCodec:
 
         with suppress(_Done):
             self.model.generate(self.model.infer(x * 255), (1, *x.shape[2:]), visit)
-        stream = Stream(self.fingerprint, *image.shape, (encoder.finish(),), check.digest())
-        return bitstream.pack(stream), levels
+        return writer.finish(), levels
 
     @exact
     def decompress(self, stream: bytes) -> Image:
         """Stream -> uint8 (H, W, 1 or 3); ``BitstreamError`` for a damaged or foreign stream."""
-        read, check = bitstream.unpack(stream, self.fingerprint), SymbolCheck()
-        height, width = (-(-side // self.model.stride) * self.model.stride for side in (read.height, read.width))
-        decoder = Decoder(read.only_chunk())
+        reader = StreamReader(stream, self.fingerprint)
+        height, width = (-(-side // self.model.stride) * self.model.stride for side in reader.shape[:2])
 
         def visit(i: int, prior: Normal, posterior: Callable[[], Normal]) -> Tensor:
-            z, counted = self.latents.decode(i, prior, decoder)
-            check.update(counted)
+            z, counted = self.latents.decode(i, prior, reader.decoder)
+            reader.note(counted)
             return z
 
         out = self.model.generate(None, (1, height, width), visit)
-        check.verify(read.symbols_check)
-        return to_image(out, read.height, read.width, read.channels)
+        reader.finish()
+        return to_image(out, *reader.shape)
 
     def bits(self, image: Image) -> float:
         """What a perfect coder would need: the KL of every latent in bits, padding included."""

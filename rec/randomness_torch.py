@@ -19,7 +19,7 @@ _MASK = 0xFFFFFFFF
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> Tensor:
     """Philox4x32-10 of four int64 tensors of 32-bit words that broadcast, under one key: int64 (4, ...)."""
-    c0, c1, c2, c3 = torch.broadcast_tensors(*counter)  # type: ignore[no-untyped-call]
+    c0, c1, c2, c3 = torch.broadcast_tensors(*counter)
     for r in range(ROUNDS):
         p0, p1 = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
         c0 = (p1 >> 32 & _MASK) ^ c1 ^ (key[0] + r * WEYL[0] & _MASK)

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from core import onednn
+
 SCORES = 2**20  # scores of one chunk: 4 MB of floats, which stay in the cache
 BLOCK = 64  # codes whose smallest score is found first
-_OPS = torch.ops.mkldnn
 
 
 @torch.no_grad()
@@ -55,8 +56,7 @@ class _Search:
         offsets = F.pad(self.offsets, (0, self.padding), value=torch.inf).to(self.codebook.dtype)
         weight = F.pad(self.codebook, (0, 0, 0, self.padding)).mul(-2)  # (width, d)
         if packs(weight):
-            packed = _OPS._reorder_linear_weight(weight, rows)
-            return lambda part: _OPS._linear_pointwise(part, packed, offsets, "none", [], "")
+            return onednn.Linear(weight, offsets, rows)
         matrix, scores = weight.t().contiguous(), weight.new_empty(rows, self.width)
         return lambda part: torch.addmm(offsets, part, matrix, out=scores[: len(part)])
 
@@ -75,8 +75,7 @@ class _Search:
 
 def packs(weight: Tensor) -> bool:
     """Whether oneDNN can multiply by this matrix here: its packed product is twice as fast as torch's default one."""
-    here = weight.device.type == "cpu" and weight.dtype == torch.float32 and hasattr(_OPS, "_linear_pointwise")
-    return here and torch.backends.mkldnn.is_available() and bool(torch._C._get_mkldnn_enabled())
+    return weight.device.type == "cpu" and weight.dtype == torch.float32 and onednn.available()
 
 
 def _two_best(scores: Tensor, block: int) -> tuple[Tensor, Tensor]:

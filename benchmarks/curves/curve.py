@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from benchmarks.store import CellResult, Store, StoreError
+from benchmarks.store import CellResult, Store, StoreError, rows
 from benchmarks.store.names import file_name
 from core import atomic
 from core.codec import TesseraError
@@ -219,7 +220,7 @@ def _reference(results: Sequence[CellResult]) -> str:
 def _per_image(results: Sequence[CellResult]) -> pd.DataFrame:
     """One row per image and point with the columns of ``PER_IMAGE`` that any of the cells has."""
     wanted = [name for name in PER_IMAGE if name not in ("image", "point")]
-    parts = [read_columns(result.folder / "images.csv", ("image", *wanted)) for result in results]
+    parts = [read_columns(result, wanted) for result in results]
     found: dict[str, list[Any]] = {"image": [name for part in parts for name in part["image"]], "point": []}
     for result, part in zip(results, parts, strict=True):
         found["point"] += [result.cell.point] * len(part["image"])
@@ -229,22 +230,30 @@ def _per_image(results: Sequence[CellResult]) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def read_columns(path: Path, names: Collection[str]) -> dict[str, list[Any]]:
-    """Some columns of an ``images.csv``, those that are there: texts of 'image' (always), numbers of the others.
+def read_columns(result: CellResult, names: Collection[str]) -> dict[str, list[Any]]:
+    """Some columns of a cell's images, those that it has: texts of 'image' (always), numbers of the others.
 
     A data frame per file would take most of the time that a report needs. Raises StoreError for a damaged file.
     """
+    path = result.folder / "images.csv"
     try:
         with path.open(encoding="utf-8", newline="") as file:
             lines = csv.reader(file)
             head = next(lines)
-            rows = [row for row in lines if row]
-        columns = dict(zip(head, zip(*rows, strict=True), strict=True))
-        images = list(columns["image"])
-        numbers = {n: [float(v or "nan") for v in columns[n]] for n in names if n in columns and n != "image"}
+            cells = [row for row in lines if row]
+        texts = dict(zip(head, zip(*cells, strict=True), strict=True))
+        images = list(texts["image"])
+
+        def kept(name: str) -> NDArray[Any] | None:
+            return np.array([float(v or "nan") for v in texts[name]]) if name in texts else None
+
+        there = set(result.layout.columns or head) - {"image"}
+        found = {n: rows.column(n, kept, result.layout, len(images)) for n in names if n in there}
     except (OSError, ValueError, KeyError, StopIteration, csv.Error) as error:
         raise StoreError(f"{path} cannot be read ({error}): remove the cell and measure again.") from None
-    return {"image": images, **numbers}
+    if lost := [name for name, values in found.items() if values is None]:
+        raise StoreError(f"{path} cannot be read (no column {lost[0]}): remove the cell and measure again.")
+    return {"image": images, **{name: values.tolist() for name, values in found.items() if values is not None}}
 
 
 def published(dataset: str, names: Collection[str] | None = None, folder: Path = PUBLISHED) -> list[Curve]:

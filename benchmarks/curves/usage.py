@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from benchmarks.curves.curve import read_columns
 from benchmarks.store import CellResult, Store, StoreError
+from core.frequencies import entropy_bits
 
 COLUMNS = ("curve", "point", "seed", "level", "codebook", "used", "used (%)", "dead", "perplexity", "entropy (bits)")
 ROWS = 65536  # of codebook.csv that are read at once
@@ -61,8 +62,7 @@ class Usage:
     @property
     def entropy_bits(self) -> float:
         """Zero-order entropy of a code in bits; 0 where nothing is counted."""
-        shares = self.counts[self.counts > 0] / max(self.total, 1)
-        return float(-(shares * np.log2(shares)).sum()) + 0.0
+        return entropy_bits(self.counts)
 
     @property
     def perplexity(self) -> float:
@@ -131,6 +131,7 @@ def usage_table(cells: Iterable[CellResult | Counted]) -> pd.DataFrame:
 
 
 def with_usages(cells: Iterable[CellResult | Counted]) -> list[Counted]:
+    """Cells with their labels and usages: read where they are not given."""
     listed = list(cells)
     read = read_usages(c for c in listed if isinstance(c, CellResult))
     return [c for c in listed if isinstance(c, tuple)] + read
@@ -181,7 +182,7 @@ def _numbers(usage: Usage) -> dict[str, Any]:
 
 def _cell_numbers(result: CellResult, levels: Sequence[Usage]) -> dict[str, Any]:
     """Rates per pixel and quality of a cell, as means over images; the ideal rate is over all pixels."""
-    images = read_columns(result.folder / "images.csv", ("height", "width", "payload_bits"))
+    images = read_columns(result, ("height", "width", "payload_bits"))
     pixels = np.multiply(images["height"], images["width"])
     ideal = sum(u.entropy_bits * u.total for u in levels) / float(pixels.sum())
     payload = float(np.mean(np.divide(images["payload_bits"], pixels)))
@@ -190,11 +191,13 @@ def _cell_numbers(result: CellResult, levels: Sequence[Usage]) -> dict[str, Any]
 
 
 def point_text(result: CellResult) -> str:
+    """A cell's point as labels show it: nothing where the method has none."""
     seed = f" seed {result.cell.seed}" if result.cell.seed else ""
     return f"{'' if result.cell.point is None else result.cell.point}{seed}".strip()
 
 
 def book_text(level: int, levels: Sequence[Usage]) -> str:
+    """A codebook's part of a label: nothing where a cell has one only."""
     return f" book {level}" if len(levels) > 1 else ""
 
 

@@ -24,7 +24,6 @@ from benchmarks.datasets.opening import (
     fingerprints,
     open_dataset,
     parse_name,
-    training_arrays,
     training_set,
 )
 
@@ -44,7 +43,6 @@ __all__ = [
     "fingerprints",
     "open_dataset",
     "parse_name",
-    "training_arrays",
     "training_set",
 ]
 

@@ -10,9 +10,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from benchmarks.datasets.base import DATASETS, Dataset, Found, ImageSet, MissingData, NamedImage
 from core.codec import Image, TesseraError
 from core.images import AS_STORED, Conversion
@@ -117,14 +114,6 @@ def training_set(name: str, root: str | Path | None = None, limit: int | None = 
         offer = f"train on {', '.join(f'{facts.name}_{k}' for k in known)}" if known else "choose a training set"
         raise TesseraError(f"{name} is for evaluation only; {offer}.")
     return images
-
-
-def training_arrays(
-    name: str, root: str | Path | None = None, limit: int | None = None
-) -> NDArray[np.uint8] | list[Image]:
-    """All images of a ``training_set`` in memory: one array (N, H, W, C) where the sizes agree, else a list."""
-    arrays = [image.read() for image in training_set(name, root, limit)]
-    return np.stack(arrays) if len({a.shape for a in arrays}) == 1 else arrays
 
 
 def fingerprints(images: Iterable[NamedImage | Image]) -> list[str]:

@@ -20,22 +20,27 @@ from benchmarks.figures.figure import Figure
 RARELY = 100_000  # new objects between two looks for garbage: drawing makes many, and most of them go by themselves
 
 
-def render_all(figures: Sequence[Figure], folder: Path, processes: int = 1) -> list[Path]:
+def render_all(figures: Sequence[Figure], folder: Path, processes: int = 1, data: bool = True) -> list[Path]:
     """``paper.render`` of every figure, by up to ``processes`` processes; the paths in the order of the figures.
+
+    Without ``data`` no JSON is written.
 
     Raises StoreError when a file cannot be written.
     """
     missing = [figure for figure in figures if figure.series and not (folder / f"{figure.name}.pdf").is_file()]
     with _seldom_collecting():
         if processes > 1 and len(missing) > 1 and "fork" in multiprocessing.get_all_start_methods():
-            _share(missing, folder, min(processes, len(missing)))
-        return [path for figure in figures for path in paper.render(figure, folder)]  # one that changed is drawn here
+            _share(missing, folder, min(processes, len(missing)), data)
+        return [
+            path for figure in figures for path in paper.render(figure, folder, data)
+        ]  # one that changed is drawn here
 
 
-def _share(figures: Sequence[Figure], folder: Path, processes: int) -> None:
-    paper.render(figures[0], folder)  # imports matplotlib, once for all
+def _share(figures: Sequence[Figure], folder: Path, processes: int, data: bool) -> None:
+    paper.render(figures[0], folder, data)  # imports matplotlib, once for all
     with ProcessPoolExecutor(processes, multiprocessing.get_context("fork")) as pool:
-        list(pool.map(paper.render, figures[1:], [folder] * (len(figures) - 1)))
+        rest = len(figures) - 1
+        list(pool.map(paper.render, figures[1:], [folder] * rest, [data] * rest))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -136,6 +136,32 @@ def as_data(figure: Figure) -> dict[str, Any]:
     return {**facts, **axes, "window": figure.window, "order": figure.order, "series": series}
 
 
+def from_data(data: Mapping[str, Any]) -> Figure:
+    """The figure that ``as_data`` gave these values of, without its result rows; KeyError or TypeError for others."""
+    styles: dict[tuple[int, ...], int] = {look(i): i for i in reversed(range(COLORS * MARKERS * DASHES))}
+    series = tuple(
+        Series(
+            label=str(s["label"]),
+            x=_floats(s["x"]),
+            y=_floats(s["y"]),
+            source=str(s["source"]),
+            style=styles[tuple(s["look"])],
+            names=tuple(map(str, s["names"])),
+            cells=tuple(map(str, s["cells"])),
+            low=_floats(s["low"]),
+            high=_floats(s["high"]),
+            reference=str(s["reference"]),
+        )
+        for s in data["series"]
+    )
+    x, y = (Axis(a["label"], a["label"], a["unit"], a["log"]) for a in (data["x"], data["y"]))
+    return Figure(data["name"], data["title"], x, y, series, data["kind"], tuple(data["notes"]))
+
+
+def _floats(values: Iterable[Any]) -> tuple[float, ...]:
+    return tuple(map(float, values))
+
+
 def plain(value: Any) -> Value:
     """A value as JSON can hold it: NaN and missing become None, infinities the text 'inf', NumPy scalars Python's."""
     if hasattr(value, "item"):
@@ -150,8 +176,10 @@ def plain(value: Any) -> Value:
 
 
 def number(value: Value) -> float:
+    """A value as a float: NaN for text and for what is missing."""
     return float(value) if isinstance(value, (int, float)) else math.nan
 
 
 def has_number(row: Mapping[str, Value], column: str) -> bool:
+    """Whether a row has a finite number in a column."""
     return math.isfinite(number(row.get(column)))

@@ -30,7 +30,7 @@ def save_gallery(rows: Sequence[tuple[str, Sequence[Image]]], stem: Path) -> lis
             line[0].set_ylabel(name, rotation=0, ha="right", va="center")
             for axes, picture in zip(line, pictures, strict=True):
                 _show(axes, picture)
-        return save(canvas, stem, dpi=DPI)
+        return save(canvas, stem, DPI, photographs=any(p.shape[2] > 1 for _, pictures in rows for p in pictures))
 
 
 def save_captioned(

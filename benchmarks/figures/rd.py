@@ -85,24 +85,6 @@ def of_part(figure: Figure, part: Part) -> Figure:
     return replace(figure, name=f"{figure.name}_{slug(part.name)}", title=f"{figure.title}: {part.name}")
 
 
-def image_figure(curves: Sequence[Curve], image: str, metric: str = "psnr") -> Figure:
-    """Rate-distortion figure of a single image, from the per-image rows of measured curves of one data set.
-
-    Raises TesseraError for curves of different pictures.
-    """
-    refuse_mixture(curves)
-    style, series = styles(curves), []
-    for curve in curves:
-        if curve.images is not None:
-            rows = curve.images[curve.images["image"] == image].sort_values("bpp")
-            keys = {str(p): key for p, key in zip(curve.points["point"], curve.cells, strict=False)}
-            cells = tuple(keys.get(str(p), "") for p in rows["point"])
-            series.append(_series(curve, rows, cells, metric, style[_identity(curve)]))
-    dataset = curves[0].dataset if curves else "empty"
-    title = f"{_title(curves, dataset)}: {image}"
-    return _line_figure(f"rd_{slug(dataset)}_{slug(image)}_{metric}", title, metric, series)
-
-
 def training_figure(log: pd.DataFrame, title: str) -> Figure:
     """PSNR of the training crops over the steps, from the columns step and distortion of a training log."""
     rows = log.dropna(subset=["distortion"])

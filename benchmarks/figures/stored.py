@@ -1,7 +1,8 @@
-"""Figures of what commands stored as records of their own: pictures of QRes-VAE, codebook sizes of LL-VQ-VAE.
+"""Figures of what commands stored: pictures of QRes-VAE, codebook sizes of LL-VQ-VAE, and data of whole figures.
 
-They are drawn by the report from ``<results>/qres_pictures`` and ``<results>/llvq``, as all its figures are: from
-results alone, the same records giving the same bytes. A record that cannot be read is passed over with a warning.
+They are drawn by the report from ``<results>/qres_pictures``, ``<results>/llvq`` and ``<results>/figures/*.json``, as
+all its figures are: from results alone, the same records giving the same bytes. A record that cannot be read is passed
+over with a warning.
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from benchmarks.curves.curve import PUBLISHED
 from benchmarks.figures import gallery
-from benchmarks.figures.figure import Axis, Figure, Series
+from benchmarks.figures.figure import Axis, Figure, Series, from_data
 from benchmarks.store.names import slug
 from benchmarks.store.records import AGAIN, read_json
+from core import places
 from core.images import open_image
 
 log = logging.getLogger("tessera.report")
@@ -28,7 +30,7 @@ log = logging.getLogger("tessera.report")
 def picture_figures(root: Path) -> list[Path]:
     """Draw every record of ``root``/qres_pictures into ``root``/figures as PDF and PNG; returns the paths."""
     paths = []
-    for path in sorted((root / "qres_pictures").glob("*.json")):
+    for path in places.listed(root, "qres_pictures/*.json"):
         record = read_json(path, ("kind", "method", "title", "rows"))
         if record is None:
             continue
@@ -50,17 +52,33 @@ def picture_figures(root: Path) -> list[Path]:
     return paths
 
 
+def data_figures(folder: Path, own: Collection[str]) -> list[Figure]:
+    """Figures of which a command stored the data in a folder; not those of the names in ``own``."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        if path.stem in own or (data := read_json(path, ("name", "title", "kind", "series"))) is None:
+            continue
+        try:
+            figure = from_data(data)
+        except (KeyError, TypeError, ValueError) as error:
+            log.warning("%s has no data of a figure (%s: %s): %s.", path, type(error).__name__, error, AGAIN)
+            continue
+        if figure.name == path.stem:
+            found.append(figure)
+    return found
+
+
 def codebook_size_figures(root: Path) -> list[Figure]:
     """Bars of effective codebook sizes, a figure per data set of ``root``/llvq: measured beside published.
 
     The bars are log2 of the number of distinct vectors; the number itself stands in the bar's name.
     """
-    records = [record for path in sorted((root / "llvq").glob("*.json")) if (record := _size(path)) is not None]
+    records = [record for path in places.listed(root, "llvq/*.json") if (record := _size(path)) is not None]
     entries = json.loads((PUBLISHED / "llvq.json").read_text(encoding="utf-8"))["codebook"]
     found = []
     for dataset in dict.fromkeys(record["dataset"] for record in records):
         bars = list(_bars([r for r in records if r["dataset"] == dataset], entries))
-        places = {source: [i for i, bar in enumerate(bars) if bar[2] == source] for source in ("measured", "published")}
+        rows = {source: [i for i, bar in enumerate(bars) if bar[2] == source] for source in ("measured", "published")}
         series = tuple(
             Series(
                 label=source,
@@ -70,7 +88,7 @@ def codebook_size_figures(root: Path) -> list[Figure]:
                 style=style,
                 names=tuple(bars[i][0] for i in mine),
             )
-            for style, (source, mine) in enumerate(places.items())
+            for style, (source, mine) in enumerate(rows.items())
             if mine
         )
         counted = dict.fromkeys(str(r["counted"]) for r in records if r["dataset"] == dataset)

@@ -100,8 +100,8 @@ def measure(
         usage.add(original, image.name)
         rows.append(row)
         if keep_images and not images.private:
-            _keep(store.picture(cell, image.name), decoded)
-            _keep(store.original(cell.dataset, image.name, cell.pictures), original)
+            _keep(store, store.picture(cell, image.name), decoded)
+            _keep(store, store.original(cell.dataset, image.name, cell.pictures), original)
     _expect(cell, images, digests)
     frame = pd.DataFrame(rows)
     frame = frame[[c for c in frame if frame[c].notna().all()]]  # a metric that some image is too small for
@@ -129,8 +129,8 @@ def keep_pictures(cell: Cell, codec: Codec, images: ImageSet, store: Store) -> N
     for image in _progress(images, f"pictures of {cell.label}", True):
         original = image.read()
         decoded = codec.decompress(codec.compress(original))
-        _keep(store.picture(cell, image.name), decoded)
-        _keep(store.original(cell.dataset, image.name, cell.pictures), original)
+        _keep(store, store.picture(cell, image.name), decoded)
+        _keep(store, store.original(cell.dataset, image.name, cell.pictures), original)
 
 
 def measure_image(
@@ -293,7 +293,7 @@ class _Usage:
         return pd.DataFrame(rows, columns=["level", "code", "count"])
 
 
-def _keep(path: Path, image: Image) -> None:
+def _keep(store: Store, path: Path, image: Image) -> None:
     """Write a picture as lossless WebP unless it is there; pictures too large for the format are left out."""
     from core.images import as_rgb, open_image, save_image
 
@@ -302,7 +302,7 @@ def _keep(path: Path, image: Image) -> None:
     try:
         if path.is_file() and np.array_equal(as_rgb(open_image(path)), as_rgb(image)):
             return
-        save_image(path, image)
+        save_image(store.own(path), image)
     except TesseraError as error:
         raise StoreError(f"the picture cannot be kept: {error}") from error
 

@@ -15,8 +15,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.measure.metrics import METRICS
-from benchmarks.store import CellResult, Store
-from benchmarks.store.store import read_csv
+from benchmarks.store import CellResult, Store, rows
 
 OF_THE_RUN = ("encode_s", "decode_s", "peak_memory_mb")
 DB = 0.001  # decibels that a picture's quality may differ by
@@ -30,8 +29,9 @@ GROUP = ("curve", "data set", "rate")
 class Comparison:
     """How a second measurement compares with the stored cell.
 
-    ``outcome`` is 'identical' (every number), 'reproduced' (sizes and codes equal, pictures within ``DB`` and
-    ``LEVELS``) or 'differs'; ``said`` are sentences about differences, ``largest`` has the largest of each column.
+    ``outcome`` is 'identical' (every number, to the digits that cells keep), 'reproduced' (sizes and codes equal,
+    pictures within ``DB`` and ``LEVELS``) or 'differs'; ``said`` are sentences about differences, ``largest`` has the
+    largest of each column.
     """
 
     outcome: str
@@ -41,7 +41,7 @@ class Comparison:
 
 def compare(stored: CellResult, again: CellResult, levels: int | None = None) -> Comparison:
     """Compare two cells of the same images; ``levels`` is the largest difference of pictures kept on both sides."""
-    first, second = read_csv(stored.folder / "images.csv"), read_csv(again.folder / "images.csv")
+    first, second = (rows.as_kept(cell.images) for cell in (stored, again))
     if list(first["image"]) != list(second["image"]):
         return Comparison("differs", (f"{len(first)} images, now {len(second)}, or other names of them",))
     wrong: list[str] = []
@@ -68,7 +68,7 @@ def picture_levels(stored: CellResult, store: Store, again: CellResult, other: S
     from core.images import open_image
 
     found = []
-    for name in read_csv(stored.folder / "images.csv")["image"]:
+    for name in stored.images["image"]:
         paths = [s.picture(key, name) for s, key in ((store, stored.key), (other, again.key))]
         if all(path.is_file() for path in paths):
             first, second = (open_image(path).astype(int) for path in paths)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from core.codec import Image, Method, TesseraError
+from core.codec import HasBatches, HasPortable, Image, Method, TesseraError
 
 T = TypeVar("T")
 
@@ -75,13 +75,13 @@ def settings_restored() -> Iterator[None]:
 
 def encode(codec: Any, batch: int, images: list[Image]) -> list[bytes]:
     """Streams of the images."""
-    groups = _groups(images, batch if hasattr(codec, "compress_batch") else 1)
+    groups = _groups(images, batch if isinstance(codec, HasBatches) else 1)
     return [s for g in groups for s in (codec.compress_batch(g) if len(g) > 1 else [codec.compress(g[0])])]
 
 
 def decode(codec: Any, batch: int, streams: list[list[bytes]]) -> dict[bytes, Image | str]:
     """The images of lists of streams of one size; a sentence where decoding failed."""
-    size = batch if hasattr(codec, "decompress_batch") else 1
+    size = batch if isinstance(codec, HasBatches) else 1
     groups = [group for part in streams for group in _groups(part, size)]
     return {s: image for g in groups for s, image in zip(g, _decoded(codec, g), strict=True)}
 
@@ -138,7 +138,7 @@ def measure(method: Method, model: Any, images: list[Image], ways: list[Setting]
     """What each setting did with images of one size."""
     encoded = [encode(build(method, model, way), way.batch, images) for way in ways]
     plain = encoded[0]
-    if hasattr(codec := build(method, model, ways[0]), "portable"):
+    if isinstance(codec := build(method, model, ways[0]), HasPortable):
         codec.portable = False
         plain = encode(codec, ways[0].batch, images)
     distinct = [sorted({streams[i] for streams in encoded}) for i in range(len(images))]

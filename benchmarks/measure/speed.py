@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.measure import meter
 from core import entropy
-from core.codec import Image, Method
+from core.codec import HasBatches, Image, Method
 from core.images import open_image, save_image
 
 CODING = ("encode", "encode_uniform", "finish", "decode", "decode_uniform")
@@ -101,7 +101,7 @@ def measure(method: Method, model: Any, image: Image, batch: int, config: dict[s
 
 def _batched(codec: Any, batch: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Functions from images to streams and back: the codec's own for batches, or one by one."""
-    if batch > 1 and hasattr(codec, "compress_batch"):
+    if batch > 1 and isinstance(codec, HasBatches):
         return codec.compress_batch, codec.decompress_batch
     return lambda images: [codec.compress(i) for i in images], lambda streams: [codec.decompress(s) for s in streams]
 
@@ -138,6 +138,8 @@ def ceilings(device: str) -> dict[str, float]:
     import torch
     import torch.nn.functional as F
 
+    from core import onednn
+
     x = torch.randn(2048, 768, device=device)
     w = torch.randn(768, 768, device=device)
     image = torch.randn(1, 192, 96, 96, device=device).contiguous(memory_format=torch.channels_last)
@@ -148,9 +150,8 @@ def ceilings(device: str) -> dict[str, float]:
         "convolution 3x3 (GFLOP/s)": (lambda: F.conv2d(image, kernel, padding=1), 2 * 192 * 192 * 9 * 96 * 96 / 1e9),
         "copy (GB/s)": (lambda: big.clone(), 2 * 4 * 2**25 / 1e9),
     }
-    if device == "cpu" and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        packed = torch.ops.mkldnn._reorder_linear_weight(w, 2048)
-        product = lambda: torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")  # noqa: E731
-        jobs["matrix product, oneDNN (GFLOP/s)"] = (product, 2 * 2048 * 768 * 768 / 1e9)
+    if device == "cpu" and onednn.available():
+        product = onednn.Linear(w, None, 2048)
+        jobs["matrix product, oneDNN (GFLOP/s)"] = (lambda: product(x), 2 * 2048 * 768 * 768 / 1e9)
     with torch.inference_mode():
         return {name: work / min(timed(device, job)[1] for _ in range(8)) for name, (job, work) in jobs.items()}

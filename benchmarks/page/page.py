@@ -1,8 +1,8 @@
 """The report page: one HTML file that works offline, drawn from the same figures as the paper.
 
 The page carries its data as JSON, its style, its scripts and one copy of Plotly; it loads nothing from anywhere (its
-content security policy forbids it) and only shows pictures that lie beside it in ``results/images``. All text reaches
-the page as text nodes, never as HTML.
+content security policy forbids it) and only shows pictures that lie beside it in ``images`` of the results. All text
+reaches the page as text nodes, never as HTML.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks.figures.figure import Figure, as_data, look, plain
 from benchmarks.figures.rd import metric_axis, rd_figure, styles
 from benchmarks.page.sections import made_by, stored, toy_cells, usage_sections
 from benchmarks.store import CellResult, Store, StoreError
-from core import atomic
+from core import atomic, places
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +59,7 @@ def page_data(
     columns = {"bpp": "bits per pixel"} | {m: metric_axis(m).text for m in metrics}
     return {
         "groups": [_group(g, metrics, store, kept, folder) for g in groups],
-        "cells": {c.key: _cell(c) for c in sorted(cells, key=_order)} | toy_cells(store.root / "toy"),
+        "cells": {c.key: _cell(c) for c in sorted(cells, key=_order)} | toy_cells(store.root),
         "lossless": _lossless(lossless),
         "metrics": list(metrics),
         "columns": columns,
@@ -95,7 +95,7 @@ def embed(data: Mapping[str, Any]) -> str:
 
 def pictures(store: Store) -> frozenset[Path]:
     """The pictures that were kept in the results folder."""
-    return frozenset((store.root / "images").rglob("*.webp"))
+    return frozenset(places.listed(store.root, "images/**/*.webp"))
 
 
 def _policy(*scripts: str) -> str:
@@ -194,11 +194,11 @@ def _images(
     measured = [c for c in curves if c.images is not None and c.cells]
     every = list(dict.fromkeys(name for c in measured for name in c.images["image"]))  # type: ignore[index]
     names = every[:IMAGES]
-    numbers, links, folders = {}, {}, {p.parent for p in kept}
+    numbers, links, folders = {}, {}, {p.parent.name for p in kept}
     for curve in measured:
         for key, rows in _by_cell(curve):
             numbers[key] = _columns(rows, names, ("bpp", *metrics))
-            if store.picture(key, "any").parent in folders:
+            if key in folders:
                 links[key] = {n: _link(p, folder) for n in names if (p := store.picture(key, n)) in kept}
     for dataset, shown in dict.fromkeys((c.dataset, c.pictures) for c in measured):
         own, older = (

@@ -18,9 +18,10 @@ from benchmarks.curves.curve import titles
 from benchmarks.curves.usage import read_usages, usage_table
 from benchmarks.figures.figure import as_data, plain
 from benchmarks.figures.usage import usage_figures
-from benchmarks.store import CellResult
+from benchmarks.store import CellResult, listing
 from benchmarks.store.names import slug
 from benchmarks.store.records import AGAIN, log, read_json
+from core import places
 
 SECTIONS = {
     "toy": ("toy_", "lattice_gap"),
@@ -56,31 +57,40 @@ def usage_sections(cells: Iterable[CellResult]) -> list[dict[str, Any]]:
 
 
 def stored(root: Path, folder: Path, own: Collection[str], parts: tuple[str, ...] = ()) -> dict[str, Any]:
-    """What commands left in ``root``/figures and ``root``/tables, by section, without files of the names in ``own``
-    and those that begin as ``parts`` do.
+    """What commands left in figures and tables of the results in ``root``, by section, without files of the names in
+    ``own``, those that begin as ``parts`` do, and those that the report of the shipped results made.
 
     Links are relative to ``folder``, the page's own. A file that cannot be read is passed over with a warning.
     """
     found: dict[str, dict[str, list[Any]]] = {
         name: {"figures": [], "pictures": [], "tables": []} for name in (*SECTIONS, REST)
     }
-    names = sorted(p for p in (root / "figures").glob("*") if p.stem not in own and not p.stem.startswith(parts))
-    drawn = {p.stem for p in names if p.suffix == ".json"}
+    own = {*own, *_shipped_report(root)}
+    names = [p for p in places.listed(root, "figures/*") if p.stem not in own and not p.stem.startswith(parts)]
+    drawn, moving = ({p.stem for p in names if p.suffix == suffix} for suffix in (".json", ".gif"))
     for path in names:
         if path.suffix == ".json" and (figure := read_json(path)) is not None and "series" in figure:
             found[_section(path.stem)]["figures"].append(figure)
-        elif path.suffix in (".png", ".gif") and path.stem not in drawn and not _twin(path):
+        elif (
+            path.suffix in (".png", ".gif")
+            and path.stem not in drawn
+            and not (
+                path.suffix == ".png" and path.stem in moving  # a still beside its animation shows less
+            )
+        ):
             link = quote(Path(os.path.relpath(path, folder)).as_posix())
             found[_section(path.stem)]["pictures"].append({"name": path.stem, "url": link})
-    for path in sorted((root / "tables").glob("*.csv")):
+    for path in places.listed(root, "tables/*.csv"):
         if path.stem not in own and not path.stem.startswith(("bd_", *parts)) and (table := _table(path)) is not None:
             found[_section(path.stem)]["tables"].append(table)
     return found
 
 
-def _twin(path: Path) -> bool:
-    """A still beside its animation shows less."""
-    return path.suffix == ".png" and path.with_suffix(".gif").is_file()
+def _shipped_report(root: Path) -> set[str]:
+    """What the report of the shipped results made of fewer cells: this one has made its own."""
+    return {
+        Path(name).stem for shipped in places.roots(root)[1:] for name in listing.names(shipped / "report_files.json")
+    }
 
 
 def _section(stem: str) -> str:
@@ -112,10 +122,10 @@ def _value(text: str) -> Any:
     return int(text) if text.lstrip("-").isdigit() else plain(number)
 
 
-def toy_cells(folder: Path) -> dict[str, dict[str, Any]]:
-    """Commit, command and numbers of every result on a toy source, as of cells, by its path below ``folder``."""
+def toy_cells(results: Path) -> dict[str, dict[str, Any]]:
+    """Commit, command and numbers of every result on a toy source, as of cells, by its path below ``toy``."""
     found = {}
-    for path in sorted(folder.glob("*/*-s*.json")):
+    for path in places.listed(results, "toy/*/*-s*.json"):
         record = read_json(path)
         if record is not None and isinstance(record.get("provenance"), Mapping):
             found[f"{path.parent.name}/{path.stem}"] = _toy_cell(record)

@@ -36,6 +36,11 @@ def replace(listing: Path, paths: Iterable[Path], root: Path) -> list[Path]:
     return gone
 
 
+def names(listing: Path) -> set[str]:
+    """Names of the files that were written last time; none where the listing cannot be read."""
+    return set(_read(listing))
+
+
 def _read(listing: Path) -> dict[str, str]:
     try:
         known = json.loads(listing.read_text(encoding="utf-8"))

@@ -2,6 +2,8 @@
 
     python -m benchmarks.store list [--results DIR]
     python -m benchmarks.store sync [--results DIR] [--url postgresql://...]
+    python -m benchmarks.store publish [--results DIR] ['cells/*' ...]       # into the shipped results
+    python -m benchmarks.store migrate [--results DIR]      # cells of older versions into today's format
 
 The cell files are the truth; the database that ``sync`` fills is an index that can be deleted at any time.
 A cell's folder is written under a temporary name and renamed last: presence means done.
@@ -9,13 +11,11 @@ A cell's folder is written under a temporary name and renamed last: presence mea
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import math
-import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.store import rows
 from benchmarks.store.cell import Cell, StoreError, variant_label
 from benchmarks.store.names import file_name
-from core import atomic
-from core.codec import TesseraError
-from core.options import check_text
+from benchmarks.store.rows import Layout, read_csv
+from core import atomic, places
 
 __all__ = ["Cell", "CellResult", "Failure", "Store", "StoreError", "file_name", "now", "read_csv", "variant_label"]
 
@@ -46,6 +46,7 @@ class CellResult:
     about: dict[str, Any]
     provenance: dict[str, Any]
     folder: Path = field(compare=False)
+    layout: Layout = field(default_factory=Layout, compare=False)
 
     @property
     def label(self) -> str:
@@ -59,8 +60,13 @@ class CellResult:
 
     @property
     def images(self) -> pd.DataFrame:
-        """One row per image (read from disk at each call)."""
-        return read_csv(self.folder / "images.csv")
+        """One row per image (read from disk at each call), with the columns that the file leaves out."""
+        return rows.read(self.folder / "images.csv", self.layout)
+
+    @property
+    def digest(self) -> str:
+        """What names all that was measured, whatever the format and the key."""
+        return rows.digest(self.folder, self.layout)
 
     @property
     def codebook(self) -> pd.DataFrame | None:
@@ -79,28 +85,24 @@ class Failure:
     when: str
 
 
-def read_csv(path: Path) -> pd.DataFrame:
-    """A CSV of ours: image names stay text ('007', 'NA'), 'inf' is a number."""
-    with path.open(encoding="utf-8") as file:
-        missing = {name: ["", "nan"] for name in file.readline().strip().split(",") if name != "image"}
-    return pd.read_csv(path, dtype={"image": str}, keep_default_na=False, na_values=missing)
-
-
 class Store:
-    """The results folder: ``cells/<key>``, ``failures/<key>.json`` and pictures in ``images/``."""
+    """The results folder: ``cells/<key>``, ``failures/<key>.json`` and pictures in ``images/``.
 
-    def __init__(self, root: str | Path = "results") -> None:
-        self.root = Path(root)
+    Beside the user's own folder, the default, the shipped results are read (``core.places``): what both have is the
+    user's. Only ``root`` is written.
+    """
+
+    def __init__(self, root: str | Path | None = None) -> None:
+        self.root = Path(places.default_results() if root is None else root)
+        self.roots = places.roots(self.root)
 
     def path(self, cell: Cell | str) -> Path:
-        """Where a cell lives, for the writer, the reader and the skipper alike.
+        """Where a cell lives, for the writer, the reader and the skipper alike: where it is stored, or in ``root``.
 
         A cell that was stored before keys had the pictures stays in its folder, if its record says that they are these.
         """
-        if isinstance(cell, str):
-            return self.root / "cells" / cell
-        own, older = (self.root / "cells" / key for key in (cell.key, cell.question))
-        return older if own != older and not own.is_dir() and _recorded(older) == cell.pictures else own
+        folders = [_folder(root / "cells", cell) for root in self.roots]
+        return next((folder for folder in folders if (folder / "cell.json").is_file()), folders[0])
 
     def others(self, cells: Iterable[Cell]) -> list[CellResult]:
         """What is stored for the same questions as these cells, of other pictures."""
@@ -109,12 +111,18 @@ class Store:
 
     def picture(self, cell: Cell | str, image: str) -> Path:
         """Where the decoded picture of an image lives (lossless WebP, only where pictures were kept)."""
-        return self.root / "images" / self.path(cell).name / f"{file_name(image)}.webp"
+        path = self.root / "images" / self.path(cell).name / f"{file_name(image)}.webp"
+        return places.find(path, self.root)
 
     def original(self, dataset: str, image: str, pictures: str = "") -> Path:
         """Where the original beside a decoded picture lives; without ``pictures``, where older versions put it."""
         name = file_name(dataset) + (f"-{pictures[:8]}" if pictures else "")
-        return self.root / "images" / "original" / name / f"{file_name(image)}.webp"
+        return places.find(self.root / "images" / "original" / name / f"{file_name(image)}.webp", self.root)
+
+    def own(self, path: Path) -> Path:
+        """Where a file of these results, be it a shipped one, is written."""
+        shipped = next((root for root in self.roots[1:] if path.is_relative_to(root)), None)
+        return path if shipped is None or path.is_relative_to(self.root) else self.root / path.relative_to(shipped)
 
     def has(self, cell: Cell | str) -> bool:
         """Whether the cell is done."""
@@ -130,17 +138,19 @@ class Store:
     ) -> CellResult:
         """Write a whole cell; of two writers of the same cell the first wins and the other's files vanish.
 
-        ``images`` has one row per image: the column ``image`` (names) and numeric columns. Raises StoreError.
+        ``images`` has one row per image: the column ``image`` (names) and numeric columns, of which the file keeps
+        what ``rows`` says; means are of the numbers as given. Raises StoreError.
         """
         if images.empty or not images["image"].is_unique:
             raise StoreError(f"cell {cell.key} ({cell.label}) needs at least one image, and each name once.")
         numbers = images.drop(columns="image").astype(float)
         means = {str(name): float(numbers[name].mean()) for name in numbers}
+        text, layout = rows.packed(images)
         document = {"key": cell.key, "cell": asdict(cell), "means": means, "images": len(images)}
-        document |= {"about": dict(about), "provenance": dict(provenance)}
-        files = {"images.csv": _csv(images), "cell.json": _json(document)}
+        document |= {"about": dict(about), "provenance": dict(provenance), **layout.as_dict()}
+        files = {"images.csv": text, "cell.json": json_text(document)}
         if codebook is not None:
-            files["codebook.csv"] = _csv(codebook)
+            files["codebook.csv"] = rows.csv_text(codebook)
         with _writing(self.root):
             self.clean()
             atomic.publish(self.path(cell), files, lambda: self.has(cell))
@@ -153,27 +163,16 @@ class Store:
 
     def read(self, cell: Cell | str) -> CellResult:
         """The finished cell; StoreError when it is missing, damaged or not ours."""
-        folder = self.path(cell)
-        try:
-            data = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
-            means = {name: math.nan if v is None else float(v) for name, v in data["means"].items()}
-            found = Cell.from_dict(data["cell"])
-            result = CellResult(found.key, found, means, data["images"], data["about"], data["provenance"], folder)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, StoreError) as error:
-            raise StoreError(f"{folder} is no readable cell ({type(error).__name__}: {error}): remove it.") from error
-        if found.key != folder.name or data.get("key") != folder.name or not (folder / "images.csv").is_file():
-            raise StoreError(f"{folder} does not hold the cell of its name: remove it.")
-        return result
+        return _read(self.path(cell))
 
     def scan(self) -> tuple[list[CellResult], list[str]]:
         """All readable cells sorted by key, and a sentence for every folder that is none."""
         found, problems = [], []
-        root = self.root / "cells"
-        for folder in sorted(root.iterdir()) if root.is_dir() else []:
+        for folder in places.listed(self.root, "cells/*"):
             if folder.name.startswith("."):
                 continue
             try:
-                found.append(self.read(folder.name))
+                found.append(_read(folder))
             except StoreError as error:
                 problems.append(str(error))
         return found, problems
@@ -195,7 +194,7 @@ class Store:
         """Note why a cell could not be measured; the note goes when the cell is written."""
         document = {"key": cell.key, "cell": asdict(cell), "text": text, "when": now()}
         with _writing(self.root):
-            atomic.write_text(self._failure(cell.key), _json(document))
+            atomic.write_text(self._failure(cell.key), json_text(document))
 
     def failures(self) -> list[Failure]:
         """All noted failures sorted by key; unreadable notes are logged."""
@@ -220,6 +219,28 @@ def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
+def _folder(cells: Path, cell: Cell | str) -> Path:
+    """The folder of a cell below ``cells``, by its key or, if its record has these pictures, by its older one."""
+    if isinstance(cell, str):
+        return cells / cell
+    own, older = cells / cell.key, cells / cell.question
+    return older if own != older and not own.is_dir() and _recorded(older) == cell.pictures else own
+
+
+def _read(folder: Path) -> CellResult:
+    try:
+        data = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
+        means = {name: math.nan if v is None else float(v) for name, v in data["means"].items()}
+        found = Cell.from_dict(data["cell"])
+        facts = (data["images"], data["about"], data["provenance"])
+        result = CellResult(found.key, found, means, *facts, folder, Layout.from_dict(data))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, StoreError) as error:
+        raise StoreError(f"{folder} is no readable cell ({type(error).__name__}: {error}): remove it.") from error
+    if found.key != folder.name or data.get("key") != folder.name or not (folder / "images.csv").is_file():
+        raise StoreError(f"{folder} does not hold the cell of its name: remove it.")
+    return result
+
+
 def _recorded(folder: Path) -> str:
     """The fingerprint of the pictures that a stored cell has beside its key; '' for none."""
     try:
@@ -232,11 +253,7 @@ def _matches(value: Any, wanted: Any) -> bool:
     return value in wanted if isinstance(wanted, (list, tuple, set, frozenset)) else bool(value == wanted)
 
 
-def _csv(frame: pd.DataFrame) -> str:
-    return frame.to_csv(index=False, lineterminator="\n")
-
-
-def _json(document: Mapping[str, Any]) -> str:
+def json_text(document: Mapping[str, Any]) -> str:
     """Strict JSON: non-finite numbers become the strings 'inf', '-inf' (which ``float`` reads) and null."""
     return json.dumps(_finite(document), indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
 
@@ -261,43 +278,3 @@ def _writing(root: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise StoreError(f"cannot write results in {root}: {reason}; free space or choose another folder.") from error
-
-
-def _listing(store: Store) -> Iterator[str]:
-    for result in store.scan()[0]:
-        cell = result.cell
-        where = f"{cell.dataset} {cell.split} {'all' if cell.limit is None else cell.limit}"
-        rate = f"{result.means.get('bpp', math.nan):.4f} bpp"
-        yield f"{result.key}  {result.label}  point {cell.point}  {where}  {result.count} images  {rate}"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code (2 for a failure the user can act on)."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.store", description="List or index the results.")
-    parser.add_argument("command", choices=("list", "sync"))
-    parser.add_argument("--results", default="results", help="the results folder (default: results)")
-    parser.add_argument("--url", help="SQLAlchemy URL of the database (default: store.sqlite in the results folder)")
-    options = parser.parse_args(arguments)
-    store = Store(options.results)
-    try:
-        check_text("results", options.results, "results")
-        if options.command == "sync":
-            print(f"{store.sync(options.url)} cells new or changed")
-        else:
-            for line in _listing(store):
-                print(line)
-    except TesseraError as error:
-        print(error, file=sys.stderr)
-        return 2
-    for text in [
-        *store.scan()[1],
-        *(f"failed: {f.cell.label} on {f.cell.dataset}: {f.text}" for f in store.failures()),
-    ]:
-        print(text, file=sys.stderr)
-    return 0
-
-
-if __name__ == "__main__":
-    from core.commandline import piped
-
-    sys.exit(piped(main))

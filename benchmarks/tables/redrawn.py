@@ -23,6 +23,7 @@ from benchmarks.store.names import set_name
 from benchmarks.store.store import read_csv
 from benchmarks.tables import files
 from benchmarks.tables import results as tables
+from core import places
 
 RATES = "Lossless methods whose bits are counted in several ways: bits per dimension (mean over images)."
 READ = ("cells", "images", "llvq", "qres_pictures", "toy", "published", "figures")  # what the report reads
@@ -45,8 +46,9 @@ def redraw(results: Path, scratch: Path) -> Redrawn:
     Raises StoreError.
     """
     for name in READ:
-        if (results / name).is_dir():
-            shutil.copytree(results / name, scratch / name, dirs_exist_ok=True)
+        for root in reversed(places.roots(results)):
+            if (root / name).is_dir():
+                shutil.copytree(root / name, scratch / name, dirs_exist_ok=True)
     report.build_report(scratch, draw=False)
     for stem, caption, frame in _beside(results, Store(scratch)):
         files.to_files(frame, scratch / "tables" / stem, caption)

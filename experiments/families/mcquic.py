@@ -17,6 +17,7 @@ from benchmarks.tables.files import to_markdown
 from core import atomic
 from core.codec import TesseraError
 from core.images import decode_image, open_image
+from core.places import default_results
 from experiments import compress as files
 from experiments.wiring import default_params
 
@@ -31,7 +32,7 @@ def dataset_config() -> None:
     input = None  # a folder of photographs, subfolders included
     output = None  # the folder of the data set
     seed = 3407  # of the order
-    results = "results"
+    results = default_results()
 
 
 def sizes_config() -> None:
@@ -41,7 +42,7 @@ def sizes_config() -> None:
     weights = "auto"
     device = "cpu"
     input = None  # a picture
-    results = "results"
+    results = default_results()
 
 
 def build(config: Mapping[str, Any], run: Any) -> int:

@@ -26,6 +26,7 @@ from core import atomic
 from core.bitstream import BitstreamError
 from core.codec import Image, Method, TesseraError
 from core.images import open_image, save_image
+from core.places import default_results
 from core.registry import METHODS
 from experiments.compress import STREAM, open_codec, read
 from experiments.wiring import default_params, sequence
@@ -48,7 +49,7 @@ def sample_config() -> None:
     temperature = 0.7  # 0: the most likely picture, 1: the prior itself
     seed = 0
     output = "sample.png"
-    results = "results"
+    results = default_results()
 
 
 def progressive_config() -> None:
@@ -60,7 +61,7 @@ def progressive_config() -> None:
     input = None  # a picture, or a .tsr file of the same method, parameters and weights
     prefixes = True  # find the bytes of the file that each level needs
     output = "progressive.png"  # the numbers go beside it, as .csv
-    results = "results"
+    results = default_results()
 
 
 def preview_config() -> None:
@@ -72,7 +73,7 @@ def preview_config() -> None:
     input = None  # a .tsr file, whole or cut anywhere
     levels = None  # of a whole file: use only the first latent blocks
     output = "preview.png"
-    results = "results"
+    results = default_results()
 
 
 def bits_config() -> None:
@@ -83,7 +84,7 @@ def bits_config() -> None:
     device = "cpu"
     input = None  # a picture
     output = "bits.png"  # the numbers go beside it, as .csv
-    results = "results"
+    results = default_results()
 
 
 def interpolate_config() -> None:
@@ -95,7 +96,7 @@ def interpolate_config() -> None:
     input = None  # two pictures of one size, a.png,b.png
     steps = 8
     output = "interpolate.png"
-    results = "results"
+    results = default_results()
 
 
 def inpaint_config() -> None:
@@ -111,7 +112,7 @@ def inpaint_config() -> None:
     n = 6  # repairs to draw
     seed = 0
     output = "inpaint.png"
-    results = "results"
+    results = default_results()
 
 
 def sample(config: Mapping[str, Any], run: Any) -> int:
@@ -139,7 +140,7 @@ def progressive(config: Mapping[str, Any], run: Any) -> int:
     final = views[-1].image if original is None else original
     rows, captions = [], []
     for view in views:
-        quality = _psnr(final, view.image)
+        quality = METRICS["psnr"](final, view.image)
         bpp = view.bits / pixels if view.bytes is None else 8 * view.bytes / pixels
         rows.append((view.levels, f"{view.bits:.1f}", view.bytes or "", f"{bpp:.5f}", f"{quality:.4f}"))
         captions.append(f"{view.levels} levels, {bpp:.3f} bpp, {quality:.2f} dB")
@@ -174,7 +175,10 @@ def bits(config: Mapping[str, Any], run: Any) -> int:
     height, width = image.shape[:2]
     total, pixels = sum(part.total for part in parts), height * width
     maps = {part.name: part.per_pixel(height, width) for part in parts}
-    pictures, captions = [image, _heat(sum(maps.values()))], ["original", f"all: {total / pixels:.3f} bpp"]
+    pictures, captions = (
+        [image, _heat(np.sum(list(maps.values()), axis=0))],
+        ["original", f"all: {total / pixels:.3f} bpp"],
+    )
     rows = []
     for part in parts:
         rows.append((part.name, part.stride, part.channels, f"{part.total:.1f}", f"{part.total / total:.4f}"))
@@ -287,14 +291,11 @@ def _at(path: Path, work: Callable[[], Any]) -> Any:
         raise TesseraError(f"{path}: {error}") from None
 
 
-def _psnr(reference: Image, image: Image) -> float:
-    return float(METRICS["psnr"].function(reference, image))
-
-
 def _heat(values: NDArray[np.float64]) -> Image:
     """Non-negative values (H, W) in the colours of viridis, from 0 to their largest."""
     scaled = values / max(values.max(), 1e-12)
-    return np.rint(255 * colormaps["viridis"](scaled)[..., :3]).astype(np.uint8)
+    picture: Image = np.rint(255 * colormaps["viridis"](scaled)[..., :3]).astype(np.uint8)
+    return picture
 
 
 def _table(path: Path, head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:

@@ -14,11 +14,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from core.places import default_results
 from experiments.plan.catalogue import JOBS, TASKS
 from experiments.plan.task import Task, chosen
 
 
-def run(tasks: Sequence[Task], results: str = "results") -> int:
+def run(tasks: Sequence[Task], results: str) -> int:
     """Run every task of which something is missing, in stages; returns 0, or 1 when something failed."""
     from experiments.plan.runner import perform
     from experiments.plan.state import state, summary, table
@@ -48,7 +49,7 @@ def main(words: Sequence[str]) -> int:
     from core.options import check_text
     from core.registry import unknown
 
-    results = next((w.removeprefix("results=") for w in words if w.startswith("results=")), "results")
+    results = next((w.removeprefix("results=") for w in words if w.startswith("results=")), default_results())
     names = [w for w in words if not w.startswith("results=")]
     verb = names.pop(0) if names[:1] and names[0] in ("run", "task", "markers") else "table"
     try:

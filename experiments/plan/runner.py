@@ -44,7 +44,7 @@ class Ended:
         return " ".join([*self.lines, f"({how})"])
 
 
-def perform(task: Task, results: str = "results") -> int:
+def perform(task: Task, results: str) -> int:
     """Run a task and write its marker: 0 when it is done or cannot be done here, 1 when it failed."""
     from experiments.plan.state import note, state, write_marker
 

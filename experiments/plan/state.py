@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ from typing import Any
 from benchmarks.datasets import open_dataset, training_set
 from benchmarks.store import Store
 from benchmarks.store.store import now
-from core import atomic, checkpoint
+from core import atomic, checkpoint, places
 from core.codec import TesseraError
 from core.registry import METHODS, discover
 from experiments.evaluate import Outcome, evaluation_config, plan_jobs
 from experiments.plan.task import ROOT, Task
+from experiments.request import Evaluation
 
 
 @dataclass
@@ -44,7 +45,7 @@ class State:
         return f"{self.wanted - self.done} missing" if self.wanted else "cannot run"
 
 
-def state(task: Task, results: str = "results", notes: bool = True) -> State:
+def state(task: Task, results: str, notes: bool = True) -> State:
     """The state of a task, from what is stored; the network is not asked.
 
     With ``notes``, what the last attempt found counts: that it failed, or that it cannot be done here.
@@ -132,8 +133,10 @@ def _cells(task: Task, results: str, found: State) -> None:
     found.reasons += [*outcome.skipped, *outcome.failed]
 
 
-def _evaluation(task: Task, results: str) -> dict[str, Any]:
-    return {**_configured(task, evaluation_config, ("params",)), "results": results}
+def _evaluation(task: Task, results: str) -> Evaluation:
+    """The evaluation that the task's command asks for."""
+    given = {name.removeprefix("params.") for name in task.options if name.startswith("params.")}
+    return replace(Evaluation.of(_configured(task, evaluation_config, ("params",)), given), results=results)
 
 
 def _configured(task: Task, scope: Callable[[], None], groups: Iterable[str]) -> dict[str, Any]:
@@ -154,11 +157,11 @@ def _toy(task: Task, results: str, found: State) -> None:
 
     config = _configured(task, toy.toy_config, ("params", "source_params"))
     paths = [job.path(Path(results)) for job in toy.jobs(config)]
-    found.wanted, found.done = len(paths), sum(path.is_file() for path in paths)
+    found.wanted, found.done = len(paths), sum(places.find(path, results).is_file() for path in paths)
 
 
 def _files(task: Task, results: str, found: State) -> None:
-    there = sum(any(Path(results).glob(pattern)) for pattern in task.outputs)
+    there = sum(bool(places.listed(results, pattern)) for pattern in task.outputs)
     found.reasons += [] if there == len(task.outputs) else list(_obstacles(task))
     found.wanted, found.done = (there if found.reasons else len(task.outputs)), there
 
@@ -183,11 +186,10 @@ def _data(task: Task, results: str, found: State) -> None:
 
 def _report(task: Task, results: str, found: State) -> None:
     """Whether the page is newer than every cell and record it shows and everything that draws it."""
-    root = Path(results)
-    page = root / "report" / "index.html"
+    page = Path(results) / "report" / "index.html"
     code = (p for p in (ROOT / "benchmarks").rglob("*") if p.suffix in {".py", ".js", ".css", ".html"})
-    records = (path for name in ("llvq", "qres_pictures") for path in root.glob(f"{name}/*.json"))
-    sources = [*root.glob("cells/*/cell.json"), *root.glob("images/*"), *records, *code]
+    shown = ("cells/*/cell.json", "images/*", "llvq/*.json", "qres_pictures/*.json")
+    sources = [*(path for pattern in shown for path in places.listed(results, pattern)), *code]
     found.wanted = 1
     found.done = int(page.is_file() and all(page.stat().st_mtime > source.stat().st_mtime for source in sources))
 

@@ -1,6 +1,7 @@
 """One entry of the plan: a shell command, what it leaves behind, and what has to come before it.
 
-Nothing but the standard library is imported, so that Snakemake can read the plan from an environment of its own.
+Nothing is imported that needs more than the standard library, so that Snakemake can read the plan from an environment
+of its own.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from core.places import default_results
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("prepare", "train", "evaluate", "report")
@@ -66,7 +69,7 @@ class Task:
     def argv(self, results: str) -> list[str]:
         """The command for a process, with this interpreter, writing below ``results``."""
         first, *rest = self.words
-        more = [] if self.kind == "data" or results == "results" else [f"results={results}"]
+        more = [] if self.kind == "data" or results == default_results() else [f"results={results}"]
         return [sys.executable, *MODULE.get(first, ()), *rest, *_with(rest, more)]
 
     def marker(self, results: str | Path) -> Path:

@@ -22,6 +22,8 @@ from benchmarks.figures.toy import Line, excess_figure
 from benchmarks.store import records
 from benchmarks.tables.files import to_markdown
 from core.codec import TesseraError
+from core.frequencies import entropy_bits
+from core.places import default_results
 from lattice.points import LATTICES
 from vq.toy.bounds import HEXAGONAL, SQUARE, bound
 from vq.toy.sources import make_source
@@ -34,7 +36,7 @@ def gap_config() -> None:
     """Options (a Sacred config scope: each variable is one)."""
     source = "normal2d"  # a source of two dimensions with a density
     vectors = 2**20
-    results = "results"
+    results = default_results()
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def measured(x: Tensor, lattice: str, sides: Tensor) -> Measured:
     _, cell, counts = np.unique(number.numpy(), return_inverse=True, return_counts=True)
     sums = np.stack([np.bincount(cell.reshape(-1), weights=x[:, i].double().numpy()) for i in range(2)])
     within = float(x.double().square().sum()) - float((sums**2 / counts).sum())
-    entropy = math.log2(n) - float((counts * np.log2(counts)).sum()) / n + (len(counts) - 1) / (2 * n * math.log(2))
+    entropy = entropy_bits(counts) + (len(counts) - 1) / (2 * n * math.log(2))
     return Measured(entropy, within / (n - len(counts)))
 
 

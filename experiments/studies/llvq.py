@@ -24,7 +24,7 @@ from benchmarks.figures.gallery import save_gallery
 from benchmarks.measure.provenance import provenance
 from benchmarks.store import records
 from benchmarks.tables.files import to_files, to_markdown
-from core import checkpoint
+from core import checkpoint, places
 from core.checkpoint import Weights
 from core.codec import Image, Method, MissingWeights, TesseraError
 from core.download import DownloadError
@@ -51,7 +51,7 @@ def llvq_config() -> None:
     sketch = False  # count with HyperLogLog (error 0.8 %, no disk) instead of exactly
     pictures = 8  # reconstructions in the figure; 0: no figure
     threads = 1
-    results = "results"
+    results = places.default_results()
     data_root = None
 
 
@@ -156,7 +156,7 @@ def _stored(row: Row, config: Mapping[str, Any], results: Path) -> dict[str, Any
     how = "-sketch" if config["sketch"] else ""
     cut = f"-first{config['limit']}" if config["limit"] else ""
     path = results / "llvq" / f"{row.dataset}_{row.quantizer}_{row.weights.id.rpartition('-')[2]}{cut}{how}.json"
-    now, known = _fingerprints(row, config, results), records.read(path)
+    now, known = _fingerprints(row, config, results), records.read(places.find(path, results))
     if known is not None and (not now or known.get("pictures", now) == now):
         return known
     if known is not None:

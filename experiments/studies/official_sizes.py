@@ -19,6 +19,7 @@ from benchmarks.tables.files import to_markdown
 from core import checkpoint
 from core.codec import Image, TesseraError
 from core.images import as_rgb
+from core.places import default_results
 from core.registry import METHODS, make_method
 from experiments.compress import codec_of
 from experiments.wiring import changed, default_params, sequence
@@ -36,7 +37,7 @@ def sizes_config() -> None:
     limit = None
     points = None  # default: the method's own
     data_root = None
-    results = "results"
+    results = default_results()
 
 
 def sizes(config: Mapping[str, Any], run: Any) -> int:

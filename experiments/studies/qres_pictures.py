@@ -25,7 +25,7 @@ from benchmarks.datasets import open_dataset
 from benchmarks.measure.metrics import METRICS
 from benchmarks.measure.provenance import provenance
 from benchmarks.store import records
-from core import checkpoint
+from core import checkpoint, places
 from core.codec import Image, TesseraError
 from core.images import save_image
 from core.registry import unknown
@@ -55,7 +55,7 @@ def pictures_config() -> None:
     device = "cpu"  # or cuda
     kinds = None  # samples, progressive, interpolation, inpainting; default: all
     seed = 0
-    results = "results"
+    results = places.default_results()
 
 
 @dataclass(frozen=True)
@@ -84,21 +84,21 @@ def pictures(config: Mapping[str, Any], run: Any) -> int:
     for name in names:
         facts = {"kind": name, "method": method.name, "params": params, "seed": int(config["seed"])}
         facts |= {"weights": "" if weights is None else weights.id}
-        print(_make(name, facts, codec, Path(config["results"]) / "qres_pictures"), flush=True)
+        print(_make(name, facts, codec, Path(config["results"])), flush=True)
     return 0
 
 
-def _make(kind: str, facts: dict[str, Any], codec: QResCodec, folder: Path) -> Path:
+def _make(kind: str, facts: dict[str, Any], codec: QResCodec, results: Path) -> Path:
     """The record of a kind, made first when it is not there; its pictures are written before it."""
-    path = folder / f"{kind}-{records.digest(facts)[:8]}.json"
-    if records.read(path, ("kind", "rows")) is not None:
-        return path
+    path = results / "qres_pictures" / f"{kind}-{records.digest(facts)[:8]}.json"
+    if records.read(known := places.find(path, results), ("kind", "rows")) is not None:
+        return known
     title, made = KINDS[kind](codec, facts["seed"])
     rows = []
     for i, (name, shown) in enumerate(made):
         files = [f"{path.stem}-{i}-{j}.webp" for j in range(len(shown))]
         for file, one in zip(files, shown, strict=True):
-            save_image(folder / file, one.image)
+            save_image(path.with_name(file), one.image)
         cells = [{"file": file, "caption": one.caption, **one.numbers} for file, one in zip(files, shown, strict=True)]
         rows.append({"name": name, "pictures": cells})
     title = f"{facts['method']}: {title}"
@@ -125,7 +125,7 @@ def progressive(codec: QResCodec, seed: int) -> tuple[str, Rows]:
     for i in sorted({round(k * (len(views) - 1) / (VIEWS - 1)) for k in range(VIEWS)}):
         view = views[i]
         assert view.bytes is not None
-        bpp, psnr = 8 * view.bytes / pixels, float(METRICS["psnr"].function(original, view.image))
+        bpp, psnr = 8 * view.bytes / pixels, METRICS["psnr"](original, view.image)
         caption = f"{view.levels} of {views[-1].levels} levels\n{bpp:.3f} bpp, {psnr:.1f} dB"
         numbers = {"levels": view.levels, "bytes": view.bytes, "bpp": bpp, "psnr": psnr}
         shown.append(Shown(view.image, caption, numbers))

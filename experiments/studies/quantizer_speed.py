@@ -21,6 +21,7 @@ from benchmarks.measure import meter
 from benchmarks.store import records
 from benchmarks.tables.files import to_markdown
 from core import devices
+from core.places import default_results
 from experiments.wiring import experiment, guarded
 from lattice.points import LATTICES
 from lattice.quantizers import Codebook, DiagonalLattice, MovingCodebook
@@ -39,7 +40,7 @@ def quantizer_speed_config() -> None:
     repeats = 15
     threads = 1
     device = "cpu"  # or cuda
-    results = "results"
+    results = default_results()
 
 
 def jobs(z: Tensor) -> list[tuple[str, str, int, Callable[[], Any]]]:
@@ -84,7 +85,7 @@ def quantizer_speed(config: Mapping[str, Any], run: Any) -> int:
     z = torch.randn(max(1, config["vectors"]), DIM, generator=torch.Generator().manual_seed(0)).to(device)
     rows = []
     for name, what, dim, call in jobs(z):
-        count = call.vectors if hasattr(call, "vectors") else len(z)
+        count = call.vectors if isinstance(call, _Bound) else len(z)
         seconds = [_timed(call, device) for _ in range(1 + config["repeats"])][1:]
         rows.append(
             {"quantiser": name, "what": what, "dimensions": dim, "ns/vector": 1e9 * statistics.median(seconds) / count,
@@ -113,9 +114,6 @@ class _Bound:
     def __call__(self) -> Any:
         with torch.no_grad():
             return self.function(self.z)
-
-
-_bound = _Bound
 
 
 def _quantize(lattice: Any, z: Tensor) -> Callable[[], Any]:

@@ -27,12 +27,13 @@ from benchmarks.measure.provenance import provenance
 from benchmarks.store import records
 from benchmarks.store.names import slug
 from benchmarks.tables.files import to_files, to_markdown
+from core import places
 from core.codec import TesseraError
 from core.entropy import Decoder, Encoder
 from experiments.studies.rec_overhead_figures import figures, table
 from experiments.wiring import sequence
 from rec.blocks import decode_blocks, encode_blocks
-from rec.coders.contract import CODERS, BlockCoder, Coded, make_coder
+from rec.coders.contract import CODERS, BlockCoder, Coded, TracedCoder, coder_options, make_coder
 from rec.gaussian import Gaussian, kl, log_ratio, max_log_ratio
 from rec.randomness import Key
 
@@ -59,7 +60,7 @@ def overhead_config() -> None:
     samples = 500  # of each target of one dimension
     block_samples = 120  # of each block
     seed = 42
-    results = "results"
+    results = places.default_results()
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class Job:
     def coder(self) -> BlockCoder:
         """The coder, told the KL where it has an option for it."""
         name, options = VARIANTS.get(self.label, (self.label, {}))
-        knows = "kl_bits" in getattr(CODERS[name], "__dataclass_fields__", {})
+        knows = "kl_bits" in coder_options(name)
         return make_coder(name, **options, **({"kl_bits": round(self.case.kl_bits, 6)} if knows else {}))
 
     def path(self, results: Path) -> Path:
@@ -213,7 +214,7 @@ def measure(job: Job) -> dict[str, Any]:
 
 def _encode(coder: BlockCoder, case: Case, keys: list[Key]) -> tuple[list[Coded], float | None]:
     """The coded samples, and the mean number of candidates where the coder counts them."""
-    if hasattr(coder, "trace"):
+    if isinstance(coder, TracedCoder):
         pairs = [coder.trace(case.target, case.prior, key) for key in keys]
         return [c for c, _ in pairs], float(np.mean([steps for _, steps in pairs]))
     return encode_blocks(coder, _rows(case.target, len(keys)), _rows(case.prior, len(keys)), keys), None
@@ -234,7 +235,7 @@ def _distance(samples: Floats, target: Gaussian) -> float:
 def result(job: Job, results: Path, sacred_run: str = "") -> dict[str, Any]:
     """The stored result of a job, measured first when it is missing."""
     path = job.path(results)
-    if (known := records.read(path)) is not None:
+    if (known := records.read(places.find(path, results))) is not None:
         return known
     record = measure(job) | {"provenance": provenance(sacred_run=sacred_run)}
     records.write(path, record)
@@ -245,7 +246,7 @@ def overhead(config: Mapping[str, Any], run: Any) -> int:
     """Measure what is missing, make tables and figures; returns the exit code 0."""
     results, made = Path(config["results"]), []
     for job in jobs(config):
-        new = not job.path(results).is_file()
+        new = not places.find(job.path(results), results).is_file()
         record = result(job, results, str(run._id or ""))
         made.append(record)
         if new and "refused" not in record:

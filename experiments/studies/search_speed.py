@@ -23,6 +23,8 @@ from torch import Tensor
 from benchmarks.measure import meter
 from benchmarks.store import records
 from benchmarks.tables.files import to_markdown
+from core import onednn
+from core.places import default_results
 from experiments.wiring import experiment, guarded
 from vq import search
 
@@ -50,7 +52,7 @@ def search_speed_config() -> None:
     vectors = 98304
     repeats = 5
     threads = 1
-    results = "results"
+    results = default_results()
 
 
 def search_speed(config: Mapping[str, Any], run: Any) -> int:
@@ -126,12 +128,12 @@ def _product(codebook: Tensor, packed: bool) -> Callable[[Tensor], None]:
     """The search's matrix product with nothing behind it: what no search of this kind can beat."""
     step = max(1, search.SCORES // len(codebook))
     weight, scores = codebook.t().contiguous(), torch.empty(step, len(codebook))
-    table = torch.ops.mkldnn._reorder_linear_weight(codebook, step) if packed else None
+    product = onednn.Linear(codebook, None, step) if packed else None
 
     def run(rows: Tensor) -> None:
         for part in rows.split(step):
-            if packed:
-                torch.ops.mkldnn._linear_pointwise(part, table, None, "none", [], "")
+            if product is not None:
+                product(part)
             else:
                 torch.mm(part, weight, out=scores[: len(part)])
 

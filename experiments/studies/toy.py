@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import torch
 from benchmarks.measure.provenance import provenance
 from benchmarks.store import records
 from benchmarks.store.names import slug
+from core import places
 from core.codec import TesseraError
 from core.registry import unknown
 from experiments.wiring import fail, sequence
@@ -43,7 +44,7 @@ def toy_config() -> None:
     seeds = 3
     vectors = 1_000_000  # fresh test vectors
     pictures = True  # of density, partition and codewords
-    results = "results"
+    results = places.default_results()
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Job:
         """Where its result lives."""
         identity = {
             "source": dict(self.source_params),
-            "settings": self.method.settings,
+            "settings": self.method.variant,
             "vectors": self.vectors,
         }
         name = f"{self.method.name}-{self.method.point:g}-s{self.seed}-{records.digest(identity)[:8]}.json"
@@ -103,7 +104,7 @@ def _point(value: Any, method: ToyMethod) -> float:
 def result(job: Job, results: Path, sacred_run: str = "", watch: Watch | None = None) -> dict[str, Any]:
     """The stored result of a job, trained and measured first when it is missing (or when there is a ``watch``)."""
     path = job.path(results)
-    if watch is None and (known := records.read(path, FIELDS)) is not None:
+    if watch is None and (known := records.read(places.find(path, results), FIELDS)) is not None:
         return known
     source = make_source(job.source, job.source_params)
     torch.set_num_threads(1)
@@ -115,7 +116,7 @@ def result(job: Job, results: Path, sacred_run: str = "", watch: Watch | None = 
     record = {
         "source": job.source, "source_params": dict(job.source_params), "dim": source.dim,
         "method": job.method.name, "title": job.method.label, "curve": job.method.curve, "point": job.method.point,
-        "settings": job.method.settings, "seed": job.seed, "lmb": lmb,
+        "settings": job.method.variant, "seed": job.seed, "lmb": lmb,
         **outcome.as_dict(),
         "loss": None if lmb is None else outcome.loss(lmb),
         "code": _stored(code),
@@ -153,7 +154,7 @@ def known_bound(source: Source, results: Path) -> Bound | None:
         return bound(source)
     path = results / "toy" / source.name / "bound.json"
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = json.loads(places.find(path, results).read_text(encoding="utf-8"))
         return bound(source, tuple((float(d), float(r), float(s)) for d, r, s in stored["knots"]))
     except (OSError, ValueError, KeyError, TypeError):
         found = bound(source)
@@ -177,7 +178,7 @@ def run_all(
     found, todo = [], jobs(config)
     results = Path(config["results"])
     for number, job in enumerate(todo, 1):
-        new = records.read(job.path(results), FIELDS) is None
+        new = records.read(places.find(job.path(results), results), FIELDS) is None
         record = result(job, results, sacred_run)
         if new:
             text = f"{job.source} {job.method.name} {job.method.curve}={job.method.point:g} seed {job.seed}"
@@ -237,7 +238,7 @@ def stem_of(config: Mapping[str, Any]) -> str:
 
 def method_defaults(name: str | None) -> dict[str, Any]:
     """Hyper-parameters of a method with their defaults, for config scopes; empty when there is no such method."""
-    return {f.name: f.default for f in fields(TOY[name])} if name in TOY else {}  # type: ignore[arg-type,index]
+    return TOY[name].parameters() if name is not None and name in TOY else {}
 
 
 def source_defaults(name: str) -> dict[str, Any]:

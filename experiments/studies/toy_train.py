@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from benchmarks.figures.toy import Partition, save_animation, save_partition
+from core import places
 from core.codec import TesseraError
 from core.registry import unknown
 from experiments.studies.toy import (
@@ -52,7 +53,7 @@ def toy_train_config() -> None:
     seed = 0
     vectors = 1_000_000  # fresh test vectors
     gif = None  # true: an animation of the training
-    results = "results"
+    results = places.default_results()
 
 
 def train(config: Mapping[str, Any], run: Any) -> int:
@@ -74,7 +75,7 @@ def train(config: Mapping[str, Any], run: Any) -> int:
         f"(coded {record['coded_rate']:.4f}), D {record['distortion']:.5f}, {record['live']} codewords live"
         + (f", {above:.4f} bits above the bound" if above == above else "")
     )
-    print(job.path(results))
+    print(places.find(job.path(results), results))
     code = codebook(record)
     stem = results / "figures" / f"{stem_of(config)}_{config['regime'] or f'{job.method.point:g}'}"
     title = f"{source.title}, {job.method.title}"

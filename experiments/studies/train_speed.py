@@ -31,6 +31,7 @@ from benchmarks.store import records
 from benchmarks.tables.files import to_files, to_markdown
 from core import memory
 from core.codec import TesseraError
+from core.places import default_results
 from core.registry import discover, make_method
 from core.train import TrainConfig, Trainer
 from experiments.wiring import experiment, guarded, sequence
@@ -46,7 +47,7 @@ def train_speed_config() -> None:
     batch = 4
     crop = 128
     repeats = 8  # steps of each side, after two that are not counted
-    results = "results"
+    results = default_results()
 
 
 def train_speed(config: Mapping[str, Any], run: Any) -> int:
@@ -131,7 +132,7 @@ def _serve(pipe: Connection, side: str, method: str, batch: int, crop: int) -> N
     torch.manual_seed(0)
     model: Any = make_method(method, {}).model()
     run = Trainer(model, TrainConfig(steps=1000, batch=batch, amp=True))
-    images = torch.rand(batch, getattr(make_method(method, {}), "channels", 3), crop, crop)
+    images = torch.rand(batch, make_method(method, {}).channels, crop, crop)
     model.train()
     start = deepcopy(model.state_dict())
     while pipe.recv() == "step":

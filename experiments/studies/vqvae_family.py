@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,11 @@ from benchmarks.store.names import slug
 from benchmarks.tables.files import to_files, to_markdown
 from core import checkpoint
 from core.codec import Image, Method
+from core.places import default_results
 from core.registry import discover, make_method
 from experiments.evaluate import Outcome, evaluate, say
-from experiments.wiring import default_params, experiment, guarded, sequence
+from experiments.request import Asked, Evaluation
+from experiments.wiring import experiment, guarded, sequence
 
 NAMED = {"smoke": {"limit": 2, "methods": "simvq", "pictures": 1}}
 SEEDED = {"vqvae": 256, "vqvae_ema": 256, "fsq": "8x6x5"}
@@ -50,7 +53,7 @@ def vq_family_config() -> None:
     pictures = 8  # in the figure of reconstructions; 0: no figure
     threads = 1
     device = "cpu"  # or cuda
-    results = "results"
+    results = default_results()
     data_root = None
 
 
@@ -59,9 +62,13 @@ def vq_family(config: Mapping[str, Any], run: Any) -> int:
     discover()
     torch.set_num_threads(int(config["threads"]))
     names, outcome = [str(name) for name in sequence(config["methods"]) or []], Outcome()
-    static = [r for name in names for r in _cells(name, config, outcome)]
-    dear = {(r.cell.method, r.cell.point): r for n in names for r in _cells(n, config, outcome, prior=True)}
-    seeds = [r for name in names for r in _seeds(name, config, outcome)]
+    common = Evaluation(
+        (), dataset=config["dataset"], limit=config["limit"], device=config["device"], weights="ours",
+        results=config["results"], data_root=config["data_root"],
+    )  # fmt: skip
+    static = [r for name in names for r in _cells(name, common, outcome)]
+    dear = {(r.cell.method, r.cell.point): r for n in names for r in _cells(n, common, outcome, prior=True)}
+    seeds = [r for name in names for r in _seeds(name, common, outcome)]
     if static:
         title = static[0].about["title"]
         stem = Path(config["results"]) / "tables" / slug(f"vqvae {title}")
@@ -81,26 +88,22 @@ ex = experiment(__file__, "codebook_usage_vqvae", vq_family_config, NAMED)
 ex.main(guarded(vq_family))
 
 
-def _cells(name: str, config: Mapping[str, Any], outcome: Outcome, **changes: Any) -> list[CellResult]:
-    """The cells of a method at all its points; ``changes`` are parameters, or ``weights``, ``seed`` and ``points``."""
-    asked: dict[str, Any] = {key: changes.pop(key) for key in ("weights", "seed", "points") if key in changes}
-    common = {key: config[key] for key in ("dataset", "limit", "device", "results", "data_root")}
-    options: dict[str, Any] = {"methods": None, "points": None, "weights": "ours", "seed": 0, "keep_images": False}
-    params = {**default_params(name), **changes}
-    done = evaluate({**common, **options, **asked, "method": name, "params": params})
+def _cells(name: str, common: Evaluation, outcome: Outcome, prior: bool = False, **seeded: Any) -> list[CellResult]:
+    """The cells of a method at all its points; ``seeded`` has other weights, their seed and their points."""
+    done = evaluate(replace(common, methods=(Asked(name, {"prior": True} if prior else {}),), **seeded))
     outcome.cells += done.cells
     outcome.skipped += done.skipped
     outcome.failed += done.failed
     return done.cells
 
 
-def _seeds(name: str, config: Mapping[str, Any], outcome: Outcome) -> list[CellResult]:
+def _seeds(name: str, common: Evaluation, outcome: Outcome) -> list[CellResult]:
     """The cells of the same model trained with other seeds, as far as their weights are here."""
     found = []
     for seed in SEEDS if name in SEEDED else ():
         folder = checkpoint.SHIPPED / FOLDER / f"{name}-{SEEDED[name]}-seed{seed}"
         if folder.is_dir():
-            found += _cells(name, config, outcome, weights=str(folder), seed=seed, points=[SEEDED[name]])
+            found += _cells(name, common, outcome, weights=str(folder), seed=seed, points=(SEEDED[name],))
         else:
             outcome.skipped.append(f"{name}, seed {seed}: its weights are not here ({folder.name}).")
     return found
@@ -220,12 +223,10 @@ def _gallery(static: Sequence[CellResult], config: Mapping[str, Any], title: str
     for name in dict.fromkeys(r.cell.method for r in static):
         result = [r for r in static if r.cell.method == name][-1]
         method: Method = make_method(name).at(result.cell.point)
-        weights = checkpoint.find(method, "ours")
-        if weights is not None:
-            codec = method.codec(checkpoint.load(method, weights))
-            shown = [np.asarray(codec.decompress(codec.compress(image))) for image in images]
-            numbers = f"{coded_bpp(result):.2f} bpp, {result.means['psnr']:.1f} dB"
-            rows.append((f"{name} {result.cell.point}\n{numbers}", shown))
+        codec, _ = checkpoint.opened(method, "ours")
+        shown = [np.asarray(codec.decompress(codec.compress(image))) for image in images]
+        numbers = f"{coded_bpp(result):.2f} bpp, {result.means['psnr']:.1f} dB"
+        rows.append((f"{name} {result.cell.point}\n{numbers}", shown))
     return save_gallery(rows, Path(config["results"]) / "figures" / f"{slug(f'vqvae {title}')}_pictures")
 
 

@@ -66,6 +66,14 @@ class BatchCoder(Protocol):
         """The samples, float64 (M, D)."""
 
 
+@runtime_checkable
+class TracedCoder(Protocol):
+    """A coder that counts the candidates it looks at."""
+
+    def trace(self, target: Gaussian, prior: Gaussian, key: Key) -> tuple[Coded, int]:
+        """``encode``'s result for one block (D,), and the number of candidates."""
+
+
 CODERS: Registry[Callable[..., BlockCoder]] = Registry("relative entropy coder")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,8 +18,8 @@ STRIDES = (16, 16, 64, 64)  # of levels 1 to 4
 
 def _same(inputs: int, outputs: int, analysis: bool) -> nn.Sequential:
     """Two 3x3 convolutions with GDN, or with its inverse on the way down to the image."""
-    turn = {} if analysis else {"up": 1}
-    first, second = SignalConv(inputs, outputs, 3, **turn), SignalConv(outputs, outputs, 3, **turn)
+    up = None if analysis else 1
+    first, second = SignalConv(inputs, outputs, 3, up=up), SignalConv(outputs, outputs, 3, up=up)
     return nn.Sequential(first, GDN(outputs, not analysis), second, GDN(outputs, not analysis))
 
 
@@ -106,7 +107,7 @@ class FourLevelVAE(LevelVAE):
         features: list[Tensor] = []
         skips = iter(self.skips)
         for i in range(4):
-            z = visit(i, normal(loc, raw), lambda i=i, loc=loc, raw=raw: self._posterior(i, found, loc, raw))
+            z = visit(i, normal(loc, raw), partial(self._posterior, i, found, loc, raw))
             x = self.joins[i](z, above, *(next(skips)(f) for f in features))
             features.append(above)
             if i < 3:

@@ -18,7 +18,7 @@ from benchmarks.datasets import (
     data_roots,
     fingerprints,
     open_dataset,
-    training_arrays,
+    training_set,
 )
 from benchmarks.datasets.files import array_images, image_files
 from core.codec import TesseraError
@@ -230,13 +230,13 @@ def test_order_of_data_roots(tmp_path, monkeypatch):
     assert str(data_roots()[0]) == "data" and len(data_roots()) <= 2
 
 
-def test_training_arrays_refuse_evaluation_splits(tmp_path):
+def test_training_sets_refuse_evaluation_splits(tmp_path):
     with pytest.raises(TesseraError, match="sample is for evaluation only"):
-        training_arrays("sample")
+        training_set("sample")
     (tmp_path / "cifar10").mkdir()
     (tmp_path / "cifar10" / "test_batch.bin").write_bytes(bytes(3073))
     with pytest.raises(TesseraError, match="train on cifar10_train"):
-        training_arrays("cifar10_test", tmp_path)
+        training_set("cifar10_test", tmp_path)
 
 
 def test_evaluation_sets_have_no_trainable_split():
@@ -246,13 +246,12 @@ def test_evaluation_sets_have_no_trainable_split():
         assert not any(s.trainable for split, s in facts.splits.items() if "test" in split or "valid" in split)
 
 
-def test_training_arrays_of_real_data():
+def test_training_sets_of_real_data():
     root = shared("data")
-    assert training_arrays("cifar10", root).shape == (4000, 32, 32, 3)
-    assert training_arrays("imagenet64_sample", root).shape == (1000, 64, 64, 3)
-    assert len(training_arrays("bsds500", root)) == 300
-    photos = training_arrays("bsds500_val", root)
-    assert isinstance(photos, list) and {p.shape for p in photos} == {(321, 481, 3), (481, 321, 3)}
+    for name, count in (("cifar10", 4000), ("imagenet64_sample", 1000), ("bsds500", 300)):
+        assert len(training_set(name, root)) == count
+    shapes = {image.read().shape for image in training_set("bsds500_val", root)}
+    assert shapes == {(321, 481, 3), (481, 321, 3)}
 
 
 def test_fingerprints_see_pixels_not_files(tmp_path):

@@ -22,10 +22,10 @@ from benchmarks.curves.bd_pairs import all_pairs
 from benchmarks.curves.curve import Curve
 from benchmarks.figures import comparisons, paper
 from benchmarks.figures import figure as figures
-from benchmarks.figures.rd import bd_figure, image_figure, rd_figure
+from benchmarks.figures.rd import bd_figure, rd_figure
 from benchmarks.store import listing as written
 from benchmarks.tables import results
-from tests.support.report_samples import image_name, sample_results, stored_figures
+from tests.support.report_samples import sample_results, stored_figures
 
 
 def make(label: str, source: str = "measured", dataset: str = "kodak", gain: float = 0.0, points: int = 4) -> Curve:
@@ -173,15 +173,6 @@ def test_a_curve_beyond_uncompressed_images_hides_no_other() -> None:
     assert [s.label for s in rd_figure([far]).series] == ["dense"], "alone it is shown"
 
 
-def test_image_figure_is_of_one_image(tmp_path: Path) -> None:
-    store = sample_results(tmp_path, kept=False)
-    curves = [c for c in rd.measured(store, "kodak") if not c.lossless]
-    figure = image_figure(curves, image_name(2))
-    rows = store.read(figure.series[0].cells[1]).images.set_index("image")
-    assert (figure.series[0].x[1], figure.series[0].y[1]) == tuple(rows.loc[image_name(2), ["bpp", "psnr"]])
-    assert image_name(2) in figure.title and [s.label for s in figure.series] == ["alpha", "beta", "gamma"]
-
-
 def test_bd_figure_sorts_and_names_what_has_no_overlap() -> None:
     good = BDResult(-5.0, 0.2, 30, 40, 4, 4, "pchip", (-6.0, -4.0), True)
     found = {"worse": replace(good, rate_percent=7.0, interval=None), "good": good, "far": replace(good, overlap=False)}
@@ -202,7 +193,27 @@ def test_paper_writes_the_same_bytes_again(tmp_path: Path, kind: str) -> None:
     pdf = first[0].read_bytes()
     assert b"/FontFile2" in pdf and b"CreationDate" not in pdf  # TrueType is embedded, no date
     with Image.open(first[1]) as picture:
-        assert picture.width > 900 and len(picture.convert("RGB").getcolors(1 << 24) or []) > 50
+        assert picture.width > 900 and 50 < len(picture.convert("RGB").getcolors(1 << 24) or []) <= 256
+        assert picture.mode == "P" and picture.info["dpi"] == pytest.approx((200, 200), abs=0.1)
+
+
+def test_a_palette_keeps_what_a_drawing_shows() -> None:
+    from io import BytesIO
+
+    from PIL.PngImagePlugin import PngInfo
+
+    ramp = np.linspace(0, 255, 64)[:, None, None] * np.ones((1, 64, 3))
+    ramp[..., 1] = ramp[..., 1].T
+    drawing = np.concatenate([np.full((64, 64, 3), 255.0), ramp]).astype(np.uint8)  # white, and thousands of colours
+    file, text = BytesIO(), PngInfo()
+    text.add_text("Comment", "digest")
+    Image.fromarray(drawing).save(file, "PNG", pnginfo=text, dpi=(200, 200))
+    few = paper.palette_png(file)
+    with Image.open(BytesIO(few)) as picture:
+        shown = np.array(picture.convert("RGB"), int)
+        assert picture.mode == "P" and picture.info["Comment"] == "digest"
+    assert (shown[:64] == 255).all() and np.abs(shown - drawing).max() <= 24
+    assert few == paper.palette_png(file)
 
 
 def test_paper_draws_again_only_what_changed(tmp_path: Path) -> None:

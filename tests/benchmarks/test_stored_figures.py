@@ -17,6 +17,7 @@ from benchmarks.curves import curve as rd
 from benchmarks.curves.bd_pairs import all_pairs
 from benchmarks.curves.curve import Curve
 from benchmarks.figures import comparisons, drawing, paper, stored
+from benchmarks.figures.figure import from_data
 from benchmarks.figures.rd import Part, rd_figure
 from benchmarks.store import StoreError
 from core.codec import TesseraError
@@ -107,6 +108,28 @@ def test_the_report_draws_them_and_drops_what_is_gone(tmp_path: Path) -> None:
     report.build_report(tmp_path, published=())
     assert not list((tmp_path / "figures").glob("pictures_*"))
     assert list((tmp_path / "figures").glob("codebook_sizes_*"))
+
+
+def test_the_report_draws_what_commands_stored_the_data_of(tmp_path: Path) -> None:
+    """Data of a figure are enough: its pictures are made, the data stay, and a second run finds all as it is."""
+    sample_results(tmp_path, methods=("alpha",), datasets=(("kodak", "kodak", 2),), points=2, kept=False)
+    figure = replace(rd_figure([make("a"), make("b", "published", gain=1)]), name="toy_lines", notes=("a note",))
+    data = paper.render(figure, tmp_path / "elsewhere")[-1]
+    again = from_data(json.loads(data.read_text()))
+    assert [s.y for s in again.series] == [pytest.approx(s.y, rel=1e-6) for s in figure.series]
+    assert replace(again, series=(), x=figure.x, y=figure.y) == replace(figure, series=())
+    folder = tmp_path / "figures"
+    folder.mkdir()
+    (folder / data.name).write_bytes(data.read_bytes())
+    (folder / "toy_other.json").write_text('{"name": "toy_other", "title": "", "kind": "line", "series": [{}]}')
+    first = report.build_report(tmp_path, published=())
+    assert {p.name for p in first if p.stem.startswith("toy_")} == {"toy_lines.png", "toy_lines.pdf"}
+    pictures = {p: p.read_bytes() for p in first}
+    assert report.build_report(tmp_path, published=()) == first and {p: p.read_bytes() for p in first} == pictures
+    assert (folder / data.name).read_bytes() == data.read_bytes()
+    (folder / data.name).unlink()
+    report.build_report(tmp_path, published=())
+    assert not list(folder.glob("toy_lines*"))
 
 
 def test_several_processes_write_the_same_bytes(tmp_path: Path) -> None:

@@ -12,10 +12,13 @@ import pandas as pd
 import pytest
 from PIL import Image as pillow
 
+from benchmarks import verify
 from benchmarks.measure import reproduced
 from benchmarks.measure.reproduced import compare
 from benchmarks.store import Cell, CellResult, Store
 from benchmarks.tables import redrawn
+from core.registry import discover
+from experiments.request import Asked
 
 SCRIPT = "benchmarks/verify.py"
 ABOUT = {"title": "toy", "legend": "ours", "codebook_sizes": [8]}
@@ -99,6 +102,16 @@ def test_the_table_counts_outcomes():
     ]
     assert list(frame["note"]) == ["bytes off", "no weights"] and frame["bytes off by"][0] == 3.0
     assert reproduced.summary(made) == "5 cells: 2 identical, 1 reproduced, 1 differs, 1 cannot run"
+
+
+def test_a_search_is_asked_for_as_it_was(tmp_path):
+    discover()
+    result = stored(tmp_path)
+    result = replace(result, cell=replace(result.cell, dataset="sample"))
+    searched = replace(result, cell=replace(result.cell, variant={"prior": True, "search": 7}, point="5x3"))
+    asked = verify.request(searched, tmp_path, None, False)
+    assert asked.search == 7 and asked.methods == (Asked("fsq", {"prior": True}),) and asked.points == ("5x3",)
+    assert verify.request(replace(result, cell=replace(result.cell, variant={})), tmp_path, None, False).search == 0
 
 
 # The command

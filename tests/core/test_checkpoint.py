@@ -16,7 +16,7 @@ from torch import nn
 
 from core import checkpoint
 from core.checkpoint import CheckpointError
-from core.codec import Method, MissingWeights
+from core.codec import Method, MissingWeights, TesseraError
 from core.download import DownloadError
 from tests.support.mirror import local_server
 
@@ -177,6 +177,21 @@ def test_pickles_that_are_not_plain_tensors_are_refused(tmp_path, content):
     with pytest.raises(CheckpointError, match=r"not a plain dictionary of tensors|cannot be read"):
         checkpoint.read(path)
     assert not trace.exists()
+
+
+def test_a_codec_is_opened_with_its_weights(tmp_path):
+    class Coded(Toy):
+        def codec(self, model: Net | None) -> Any:
+            return model
+
+    model = net(1)
+    checkpoint.save(tmp_path, model, {"method": "toy"})
+    codec, weights = checkpoint.opened(Coded(), str(tmp_path), "cpu:0")
+    assert equal(codec, model) and not codec.training and weights.path == tmp_path / "weights.safetensors"
+    with pytest.raises(TesseraError, match="device=tpu is not available here"):
+        checkpoint.opened(Coded(), str(tmp_path), "tpu")
+    without = type("Bare", (Method,), {"codec": lambda self, model: model})()
+    assert checkpoint.opened(without) == (None, None)
 
 
 # Finding

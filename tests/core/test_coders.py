@@ -7,12 +7,13 @@ import itertools
 import constriction
 import numpy as np
 import pytest
+import scipy.stats
 
 from core.backends import table_model
 from core.bitstream import BitstreamError
 from core.codec import TesseraError
 from core.entropy import LIMIT, Decoder, Encoder, ideal_bits
-from core.frequencies import Tables, categorical_table, gaussian_tables
+from core.frequencies import Tables, categorical_table, entropy_bits, gaussian_tables
 
 GAUSSIAN = gaussian_tables(np.geomspace(0.11, 32, 64))
 CODEBOOK = categorical_table([5, 0, 1, 90])
@@ -172,3 +173,11 @@ def test_torchac_round_trip():
         with pytest.raises(BitstreamError):
             decoder = Decoder(damaged, "torchac")
             decoder.decode(index, GAUSSIAN), decoder.decode(codes * 0, CODEBOOK)
+
+
+def test_entropy_of_counts():
+    assert entropy_bits([1, 1, 2]) == pytest.approx(1.5) and entropy_bits(np.ones((4, 4))) == pytest.approx(4)
+    for alone in ([], [0, 0], [0, 7]):
+        assert entropy_bits(alone) == 0 and not np.signbit(entropy_bits(alone))
+    counts = np.random.default_rng(0).integers(0, 50, 300)
+    assert entropy_bits(counts) == pytest.approx(scipy.stats.entropy(counts, base=2))

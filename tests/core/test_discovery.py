@@ -152,3 +152,8 @@ def test_commands_say_what_is_left_out(tmp_path: Path) -> None:
     alone = run("vq", "evaluate", *options, "method=broken_method")
     assert alone.returncode == 2 and "Traceback" not in alone.stderr
     assert "skipped: method 'broken_method' cannot be used: vq.broken cannot be imported here" in alone.stdout
+    lazy = METHOD.replace("    pass", "    def codec(self, model=None):\n        import package_that_is_absent.part")
+    (family / "lazy.py").write_text(lazy.format(name="lazy_method", imports="", end=""))
+    used = run("vq", "evaluate", *options, "methods=lazy_method,png")
+    assert used.returncode == 1 and "png" in used.stdout and "Traceback" not in used.stderr
+    assert "failed: lazy_method" in used.stderr and "pip install package_that_is_absent" in used.stderr

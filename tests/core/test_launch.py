@@ -59,7 +59,7 @@ except KeyboardInterrupt:
 def start(folder: Path, pause: float = 0.0, fails: int = -1) -> subprocess.Popen[str]:
     script = folder.parent / "together.py"
     script.write_text(SCRIPT)
-    words = [sys.executable, str(script), str(ROOT / "tests"), str(folder), as_json(CONFIG), str(pause), str(fails)]
+    words = [sys.executable, str(script), str(ROOT), str(folder), as_json(CONFIG), str(pause), str(fails)]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -151,7 +151,7 @@ def test_what_cannot_be_started_is_refused(monkeypatch):
     [
         (("batch=3",), "batch=3 cannot be shared by 2 processes: use a multiple of 2"),
         (("first_crop=64", "first_batch=5"), "first_batch=5 cannot be shared by 2 processes"),
-        (("processes=0",), "processes=0 must be at least 1"),
+        (("processes=0",), "processes=0 must be a whole number, at least 1"),
     ],
 )
 def test_what_two_processes_cannot_share_is_one_sentence(command, pictures, words, sentence):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from benchmarks.figures.gallery import save_gallery
@@ -65,3 +66,5 @@ def test_gallery_is_written_twice_the_same(tmp_path: Path) -> None:
     first, second = (save_gallery(rows, tmp_path / name) for name in ("a", "b"))
     assert [path.suffix for path in first] == [".png", ".pdf"]
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
+    with PIL.Image.open(first[0]) as colours, PIL.Image.open(save_gallery(rows[:1], tmp_path / "grey")[0]) as grey:
+        assert colours.mode == "RGBA" and grey.mode == "P", "photographs keep their colours"

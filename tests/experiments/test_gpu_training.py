@@ -20,8 +20,9 @@ from core import checkpoint
 from core.codec import TesseraError
 from core.images import save_image
 from core.registry import discover, make_method
-from experiments import gpu_training, packing
-from experiments.gpu_training import Clock, Timed
+from experiments import packing
+from experiments.studies import gpu_training
+from experiments.studies.gpu_training import Clock, Timed
 
 discover()
 MISSING = ("sacred", "constriction", "pytorch_msssim", "pandas", "skimage", "scipy", "matplotlib", "msgpack", "plotly",
@@ -65,10 +66,10 @@ def test_from_packing_to_weights_that_are_ours(tmp_path, data):
     assert packing.index_of(archive) == packing.index_of(again)
     state, pieces = str(tmp_path / "state"), str(tmp_path / "pieces")
     tiny = ("--folder", state, "--device", "cpu", "--crop", "64", "--batch", "1")
-    first = alone(archive, "run", *tiny, "--limit", "0.02", "qres3m_lossless=0.08")
+    first = alone(archive, "run", *tiny, "--limit", "0.02", "qres3m_lossless=0.25")
     assert first.returncode == 0 and "not done yet: qres3m_lossless" in first.stdout, first.stderr
     before = torch.load(tmp_path / "state" / "qres3m_lossless" / "state.pt", weights_only=True)
-    second = alone(archive, "run", *tiny, "--limit", "5", "qres3m_lossless=0.08")
+    second = alone(archive, "run", *tiny, "--limit", "5", "qres3m_lossless=0.25")
     assert second.returncode == 0 and "all done" in second.stdout, second.stderr
     after = torch.load(tmp_path / "state" / "qres3m_lossless" / "state.pt", weights_only=True)
     assert after["step"] > before["step"] > 0

@@ -93,7 +93,7 @@ def test_stored_results_meet_the_targets(name, method, within):
     assert limit is not None
     for row in json.loads(shared("golden/vecvq.json").read_text())["ecvq_reference"][name]:
         lmb = row["lmbda_sse"]
-        usual = make_toy(method, {"lmb": lmb}).settings
+        usual = make_toy(method, {"lmb": lmb}).variant
         records = [r for r in stored(f"{name}/{method}-{lmb:g}-*.json") if r["settings"] == usual]
         assert len(records) >= 3
         for record in records:

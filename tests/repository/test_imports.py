@@ -16,12 +16,20 @@ from core.registry import method_packages
 ROOT = Path(__file__).resolve().parents[2]
 FAMILIES = {*method_packages()} - {"benchmarks"}
 OURS = {"core", "benchmarks", "experiments", *FAMILIES}
+RULER = {"core", "benchmarks"}
+# By place, the innermost that is named: a folder with what is below it, or the files of a folder (``/*``).
 MAY = {
     "core": {"core"},
-    "benchmarks": {"core", "benchmarks"},
+    "benchmarks": RULER,
+    "benchmarks/*": RULER | {"experiments"},  # what one types
     **{family: {"core", family} for family in FAMILIES},
-    "experiments": OURS,
+    **{f"{family}/__main__.py": {"core", family, "experiments"} for family in FAMILIES},
+    "experiments": RULER | {"experiments"},
+    "experiments/families": OURS,
+    "experiments/studies": OURS,
 }
+# Rooms of the ruler, each called as the folder of results that it fills, and those that fill none.
+ROOMS = {"store", "curves", "tables", "figures", "page"} | {"classical", "datasets", "measure"}
 HEAVY = {"tensorflow", "pandas", "matplotlib", "seaborn", "plotly", "sacred", "sqlalchemy"}  # never in core
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "shared_code", "tools"}
 
@@ -45,20 +53,25 @@ def imported(tree: ast.Module) -> Iterator[tuple[str, int]]:
             yield from ((a.value, node.lineno) for a in node.args if isinstance(a, ast.Constant))
 
 
-def is_entry_script(path: Path, tree: ast.Module) -> bool:
-    """A file that a user runs: a package's ``__main__.py``, or one that ends in ``if __name__ == "__main__"``."""
-    guards = [n for n in tree.body if isinstance(n, ast.If) and "__name__" in ast.unparse(n.test)]
-    return path.name == "__main__.py" or bool(guards)
+def allowed(path: Path) -> set[str]:
+    """Packages that a file may import, by where it lies."""
+    place = path.relative_to(ROOT)
+    known = (str(place), f"{place.parent}/*", *map(str, place.parents))
+    return MAY[next(name for name in known if name in MAY)]
+
+
+def is_typed(path: Path) -> bool:
+    """Whether a file of the ruler is a script, something that a user types."""
+    return path.parent == ROOT / "benchmarks"
 
 
 def offences(path: Path, tree: ast.Module) -> list[str]:
     """The imports of a module that its place does not allow."""
     package = path.relative_to(ROOT).parts[0]
-    allowed = MAY[package] | ({"experiments"} if is_entry_script(path, tree) and package != "core" else set())
     found = []
     for name, line in imported(tree):
         top = name.partition(".")[0]
-        wrong = top in OURS and top not in allowed
+        wrong = top in OURS and top not in allowed(path)
         sacred = top == "sacred" and package != "experiments"
         heavy = package == "core" and top in HEAVY
         if wrong or sacred or heavy:
@@ -82,17 +95,38 @@ def test_import_directions() -> None:
         ("vq/x.py", "import importlib\nimportlib.import_module('qres.codec')"),
         ("benchmarks/x.py", "from qres.methods import QRes34M"),
         ("benchmarks/x.py", "from sacred import Experiment"),
-        ("benchmarks/x.py", "from experiments.wiring import run"),
+        ("benchmarks/store/x.py", "from experiments.wiring import run"),
+        ("benchmarks/store/__main__.py", "from experiments.wiring import run\nif __name__ == '__main__':\n    run()"),
+        ("experiments/x.py", "from qres import official"),
+        ("experiments/plan/x.py", "from vq.toy.methods import TOY"),
     ],
 )
 def test_the_checker_sees_wrong_imports(file: str, line: str) -> None:
     assert offences(ROOT / file, ast.parse(line))
 
 
-def test_entry_scripts_may_know_experiments() -> None:
-    script = ast.parse("from experiments.wiring import run\nif __name__ == '__main__':\n    run()")
-    assert not offences(ROOT / "benchmarks/x.py", script)
+def test_scripts_studies_and_families_may_know_more() -> None:
+    assert not offences(ROOT / "benchmarks/x.py", ast.parse("from experiments.wiring import run"))
     assert not offences(ROOT / "qres/__main__.py", ast.parse("from experiments.family import main"))
+    assert not offences(ROOT / "experiments/studies/x.py", ast.parse("from qres import official"))
+
+
+def test_the_ruler_has_the_rooms_that_results_have() -> None:
+    packages = {path.parent.name for path in (ROOT / "benchmarks").glob("*/__init__.py")}
+    assert packages == ROOMS
+
+
+def test_only_what_one_types_runs_by_itself() -> None:
+    """A library module has no ``__main__`` guard: a package that can be run has a ``__main__.py``."""
+    guarded = {
+        path.relative_to(ROOT).as_posix()
+        for path, tree in modules().items()
+        if any(isinstance(n, ast.If) and "__name__" in ast.unparse(n.test) for n in tree.body)
+    }
+    typed = {path for path in guarded if path.endswith("/__main__.py") or is_typed(ROOT / path)}
+    assert guarded - typed <= {"experiments/prepare.py"}  # python -m experiments.prepare is typed as well
+    scripts = {p.relative_to(ROOT).as_posix() for p in modules() if is_typed(p) and p.stem != "__init__"}
+    assert scripts <= guarded, "a file directly in benchmarks/ is a script"
 
 
 def test_benchmarks_know_no_method_by_name() -> None:
@@ -104,10 +138,26 @@ def test_benchmarks_know_no_method_by_name() -> None:
     assert "qres34m" in learned
     found = []
     for path, tree in modules().items():
-        if path.relative_to(ROOT).parts[0] == "benchmarks" and not is_entry_script(path, tree):
+        if path.relative_to(ROOT).parts[0] == "benchmarks" and not is_typed(path):
             words = [n for n in ast.walk(tree) if isinstance(n, ast.Constant) and n.value in learned]
             found += [f"{path.relative_to(ROOT)}:{n.lineno} names {n.value}" for n in words]
     assert not found
+
+
+def probes(tree: ast.Module) -> Iterator[int]:
+    """Lines that ask an object for a name which its type does not declare."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            named = len(node.args) > 2 and isinstance(node.args[1], ast.Constant)
+            if node.func.id == "hasattr" or (node.func.id == "getattr" and named):
+                yield node.lineno
+
+
+def test_experiments_ask_for_declared_capabilities_alone() -> None:
+    """Protocols and fields with defaults (docs/extending.md), so that a method can see what it may offer."""
+    trees = {path: tree for path, tree in modules().items() if path.relative_to(ROOT).parts[0] == "experiments"}
+    assert not [f"{path.relative_to(ROOT)}:{line}" for path, tree in trees.items() for line in probes(tree)]
+    assert len([*probes(ast.parse("hasattr(x, 'a')\ngetattr(x, 'b', 1)\ngetattr(x, name)"))]) == 2
 
 
 def test_file_names() -> None:
@@ -126,9 +176,10 @@ def after(imports: str) -> set[str]:
 
 
 def test_the_report_needs_no_torch() -> None:
-    names = ("store", "tables", "figures", "curves", "bd", "paper", "web", "pairs", "report", "bd_table")
-    here = [name for name in names if (ROOT / "benchmarks" / f"{name}.py").exists()]
-    assert "report" in here
+    rooms = ("store", "curves", "tables", "figures", "page")
+    here = sorted(f"{room}.{p.stem}" for room in rooms for p in (ROOT / "benchmarks" / room).glob("[a-z]*.py"))
+    here = [*here, "report", "bd_table"]
+    assert len(here) > 20
     loaded = after("import " + ", ".join(f"benchmarks.{name}" for name in here))
     assert not loaded & {"torch", "tensorflow", "sacred", "constriction", *FAMILIES}
 
@@ -169,6 +220,13 @@ def test_help_of_a_family_imports_nothing_that_takes_long(family: str) -> None:
     loaded = after(RUN.format(words=[family, "help"], run="run_module"))
     assert family in loaded
     assert not loaded & {"torch", "pandas", "matplotlib", "scipy", "sacred", "requests", "constriction"}
+
+
+@pytest.mark.parametrize("script", ["rd_curve", "match_rate", "lossless_table", "codebook_usage", "speed", "verify"])
+def test_help_of_a_script_imports_no_networks(script: str) -> None:
+    loaded = after(RUN.format(words=[f"benchmarks/{script}.py", "help"], run="run_path"))
+    assert "sacred" in loaded
+    assert not loaded & {"torch", "matplotlib", "seaborn", "scipy"}
 
 
 def test_a_curve_that_is_there_needs_neither_torch_nor_matplotlib(tmp_path: Path) -> None:

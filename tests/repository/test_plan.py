@@ -26,6 +26,7 @@ from experiments.plan.catalogue.classical import LOSSLESS
 from experiments.plan.catalogue.lattice import UNSHIPPED
 from experiments.plan.runner import holding, perform
 from experiments.plan.task import ROOT, STAGES, Task, chosen, ordered
+from experiments.request import Asked
 
 # The list
 
@@ -94,8 +95,8 @@ def test_what_is_trained_is_measured():
 
 def test_the_list_needs_the_standard_library_alone():
     code = "import sys, experiments.plan.__main__\n"
-    code += "print(sorted({m.partition('.')[0] for m in sys.modules} & set(sys.argv)))"
-    heavy = ["numpy", "torch", "pandas", "sacred", "core", "benchmarks"]
+    code += "print(sorted({*sys.modules} & {*sys.argv}))"
+    heavy = ["numpy", "torch", "pandas", "sacred", "core.codec", "benchmarks"]
     done = subprocess.run([sys.executable, "-c", code, *heavy], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -107,18 +108,27 @@ JPEG = Task("jpeg", "evaluate", "cells", f"{RD} method=jpeg dataset=folder:pictu
 
 
 def test_cells_done_missing_failed(command, pictures):
-    assert progress.state(JPEG).word == "2 missing"
+    assert progress.state(JPEG, "results").word == "2 missing"
     assert command("benchmarks/rd_curve.py", "with", "method=jpeg", "dataset=folder:pictures", "points=20").code == 0
-    found = progress.state(JPEG)
+    found = progress.state(JPEG, "results")
     assert (found.word, found.done, found.wanted) == ("1 missing", 1, 2)
     _, jobs = plan_jobs(progress._evaluation(JPEG, "results"), Outcome())
     store = Store("results")
     (lacking,) = (job.cell for job in jobs if not store.has(job.cell))
     store.record_failure(lacking, "boom")
-    found = progress.state(JPEG)
+    found = progress.state(JPEG, "results")
     assert found.word == "failed" and "failed: jpeg at 50: boom" in progress.table([found])
     assert command("benchmarks/rd_curve.py", *JPEG.words[2:]).code == 0
-    assert progress.state(JPEG).word == "done" and "1 done, 0 failed" in progress.summary([progress.state(JPEG)])
+    assert progress.state(JPEG, "results").word == "done" and "1 done, 0 failed" in progress.summary(
+        [progress.state(JPEG, "results")]
+    )
+
+
+def test_a_parameter_in_the_command_counts_as_set_although_it_is_the_default(pictures, monkeypatch):
+    monkeypatch.chdir(pictures.parent)
+    task = Task("x", "evaluate", "cells", f"{RD} method=jpeg dataset=folder:pictures params.quality=50", ())
+    assert progress._evaluation(task, "elsewhere").methods == (Asked("jpeg", {"quality": 50}),)
+    assert progress.state(task, "results").word == "1 missing"
 
 
 @pytest.mark.parametrize(

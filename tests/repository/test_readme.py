@@ -35,7 +35,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(command: list[str], folder: Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
     """A command in the clone, with its own code first on the path and this interpreter."""
-    environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    mine = {name: value for name, value in os.environ.items() if name != "TESSERA_RESULTS"}
+    environment = {**mine, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
     words = [sys.executable if word == "python" else word for word in command]
     return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout)
 
@@ -80,9 +81,23 @@ def test_compress_and_decompress_as_shown(clone, tmp_path):
 def test_smoke_curve_in_a_clean_clone(clone):
     answer = run(["python", "benchmarks/rd_curve.py", "with", "smoke"], clone, timeout=300)
     assert answer.returncode == 0, answer.stderr
-    assert list((clone / "results" / "figures").glob("rd_sample_first_2*_psnr.png"))
+    assert list((clone / "results" / "local" / "figures").glob("rd_sample_first_2*_psnr.png"))
     again = run(["python", "benchmarks/rd_curve.py", "with", "smoke"], clone)
     assert "left)" not in again.stdout  # nothing was computed again
+
+
+def test_what_is_measured_and_reported_leaves_a_clone_as_it_was(clone):
+    """Shipped cells are found and not measured; all that is written is the user's, which git ignores."""
+    words = ["python", "benchmarks/rd_curve.py", "with", "method=jpeg"]
+    shipped = set((clone / "results" / "cells").iterdir())
+    for more in (["points=10"], ["points=33", "limit=1"]):
+        answer = run([*words, *more], clone)
+        assert answer.returncode == 0 and ("left)" in answer.stdout or "done)" in answer.stdout) == ("limit=1" in more)
+    answer = run(["python", "benchmarks/report.py", "with", "figures=False"], clone)
+    assert answer.returncode == 0 and "open results/local/report/index.html" in answer.stdout
+    assert set((clone / "results" / "cells").iterdir()) == shipped
+    status = subprocess.run(["git", "status", "--porcelain"], cwd=clone, capture_output=True, text=True, check=True)
+    assert status.stdout == ""
 
 
 @pytest.mark.parametrize("page", readme.pages(), ids=lambda page: page.parent.name)

@@ -20,7 +20,7 @@ from tests.support.golden_mcquic import fill, uneven
 from tests.support.shared import shared
 from vq.mcquic import inference, mcq, rans, strips
 from vq.mcquic.codec import McQuicCodec
-from vq.mcquic.network import McQuic, Recipe, bits_per_pixel
+from vq.mcquic.network import McQuic, Recipe
 from vq.search import nearest
 
 discover()
@@ -223,7 +223,6 @@ def test_options_are_checked() -> None:
     for options in ({"channel": 10, "m": 3}, {"channel": 8, "m": 2, "k": ()}, {"channel": 8, "m": 2, "k": (1,)}):
         with pytest.raises(TesseraError, match="must"):
             method(**options).model()
-    assert round(bits_per_pixel(2, (8192, 2048, 512)), 5) == 0.12744
 
 
 def test_both_containers_decode_with_one_codec() -> None:

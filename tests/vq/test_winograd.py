@@ -7,12 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from core import onednn
 from vq.mcquic import inference, winograd
 from vq.mcquic.blocks import Conv3
 
 torch.set_num_threads(1)
 SIZES = [(1, 1), (1, 7), (2, 3), (3, 1), (4, 4), (5, 9), (6, 2), (7, 6), (8, 5), (13, 10)]
-pytestmark = pytest.mark.skipif(not hasattr(torch.ops.mkldnn, "_convolution_pointwise"), reason="needs oneDNN")
+pytestmark = pytest.mark.skipif(not onednn.available(), reason="needs oneDNN")
 
 
 def layer(channels: int, out: int, seed: int = 0) -> tuple[Tensor, Tensor, winograd.Convolution]:

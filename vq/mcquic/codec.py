@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core import bitstream
-from core.bitstream import Stream, SymbolCheck
 from core.codec import Image
-from core.entropy import Decoder, Encoder
 from core.finite import checked_counts, checked_picture
 from core.frequencies import Tables, categorical_table
 from core.images import as_grey, as_rgb, check_image
+from core.stream import StreamReader, StreamWriter
 from vq.mcquic import inference, mcq
 from vq.mcquic.network import McQuic
 
@@ -53,15 +52,15 @@ class McQuicCodec:
         check_image(image)
         if self.container == "mcq":
             return self.files.pack(image.shape, self._encoded(mcq.tensor(as_rgb(image), self.files.align)))
-        codes, encoder, check = self._codes(image), Encoder(), SymbolCheck()
-        for level in codes:
-            check.update(level)
+        codes, writer = self._codes(image), StreamWriter(self.fingerprint, image.shape)
         if self.context is not None:
-            self.context.encode(codes, encoder)
+            self.context.encode(codes, writer.encoder)
         else:
             for level, tables in zip(codes, self.tables, strict=True):
-                encoder.encode(level, _groups(level.shape), tables)
-        return bitstream.pack(Stream(self.fingerprint, *image.shape, (encoder.finish(),), check.digest()))
+                writer.encoder.encode(level, _groups(level.shape), tables)
+        for level in codes:
+            writer.note(level)
+        return writer.finish()
 
     def decompress(self, stream: bytes) -> Image:
         """Stream or ``.mcq`` file -> uint8 (H, W, 1 or 3); ``BitstreamError`` for a damaged or foreign one."""
@@ -69,17 +68,16 @@ class McQuicCodec:
             (height, width, channels), codes = self.files.unpack(stream)
             image = mcq.picture(self._decoded(codes), height, width, self.files.align)
             return image if channels == 3 else as_grey(image)
-        read = bitstream.unpack(stream, self.fingerprint)
-        decoder, check = Decoder(read.only_chunk()), SymbolCheck()
-        grids = self._grids(read.height, read.width)
+        reader = StreamReader(stream, self.fingerprint)
+        decoder, grids = reader.decoder, self._grids(*reader.shape[:2])
         if self.context is not None:
             codes = self.context.decode(grids, decoder)
         else:
             codes = [decoder.decode(_groups(g), t).astype(np.int64) for g, t in zip(grids, self.tables, strict=True)]
         for level in codes:
-            check.update(level)
-        check.verify(read.symbols_check)
-        return _picture(self._decoded(codes), read)
+            reader.note(level)
+        reader.finish()
+        return _picture(self._decoded(codes), *reader.shape)
 
     def codes(self, image: Image) -> list[Codes]:
         """The codes of an image, (h, w) for each codebook of each level, finest level first."""
@@ -124,9 +122,9 @@ def _groups(shape: tuple[int, ...]) -> NDArray[np.int64]:
     return np.broadcast_to(np.arange(shape[0])[:, None, None], shape)
 
 
-def _picture(x: Tensor, read: Stream) -> Image:
+def _picture(x: Tensor, height: int, width: int, channels: int) -> Image:
     """(3, H', W') around (-1, 1) -> uint8 (H, W, 1 or 3), rounded."""
-    cut = (checked_picture(x)[:, : read.height, : read.width] + 1).mul_(127.5)
+    cut = (checked_picture(x)[:, :height, :width] + 1).mul_(127.5)
     levels = cut.clamp_(0, 255).round_().to(torch.uint8).cpu()
     image = np.ascontiguousarray(levels.permute(1, 2, 0).numpy())
-    return image if read.channels == 3 else as_grey(image)
+    return image if channels == 3 else as_grey(image)

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core import onednn
 from vq.mcquic import strips, winograd
 from vq.mcquic.blocks import GDN, Attention, Conv3, Residual, ResidualDown, ResidualUp
 from vq.mcquic.network import McQuic
@@ -24,14 +25,12 @@ from vq.mcquic.strips import add_last, around
 
 WIDE = 96  # channels from which minimal filtering saves time
 SMALL = 2**26  # parameters of models whose cascade is kept twice
-_OPS = torch.ops.mkldnn
 Layer = Any  # (h, w, C) -> (h', w', C')
 
 
 def available(model: McQuic) -> bool:
-    """Whether a model can run here this way: on a CPU, with oneDNN built in and switched on."""
-    on = torch.backends.mkldnn.is_available() and torch._C._get_mkldnn_enabled()
-    return on and hasattr(_OPS, "_convolution_pointwise") and model._encoder[0].weight.device.type == "cpu"
+    """Whether a model can run here this way: on a CPU, with oneDNN."""
+    return onednn.available() and model._encoder[0].weight.device.type == "cpu"
 
 
 def network(model: McQuic, decoding: torch.dtype) -> Any:
@@ -145,17 +144,11 @@ class _Direct:
     """A 3x3 convolution by its definition."""
 
     def __init__(self, weight: Tensor, bias: Tensor, stride: list[int], packed: bool) -> None:
-        self.options = ([0, 0], stride, [1, 1], 1)
-        self.weight = _OPS._reorder_convolution_weight(weight, *self.options) if packed else weight
-        self.bias = bias
+        self.convolution = onednn.Convolution(weight, bias, stride=stride, packed=packed)
 
     def __call__(self, x: Tensor, out: Tensor, silu: bool = False, add: bool = False) -> None:
         """(h + 2, w + 2, C) to ``out`` (h, w, C'), half of that with stride 2; then SiLU, or added to ``out``."""
-        options = (self.weight, self.bias, *self.options)
-        if add:
-            made = _OPS._convolution_pointwise.binary(_nchw(x), _nchw(out), *options, "add", 1.0, None, [], None)
-        else:
-            made = _OPS._convolution_pointwise(_nchw(x), *options, "swish" if silu else "none", [], "")
+        made = self.convolution(_nchw(x), "silu" if silu else "", _nchw(out) if add else None)
         out.copy_(made[0].permute(1, 2, 0).reshape(out.shape))
 
 
@@ -247,23 +240,16 @@ class _Shuffle:
         self.conv(x, out.view(height // 2, 2, width // 2, 2, self.out).transpose(1, 2))
 
 
-class _Product:
+def _product(weight: Tensor, bias: Tensor, make: _Maker) -> onednn.Linear:
     """A matrix product of the pixels (n, C) -> (n, C')."""
-
-    def __init__(self, weight: Tensor, bias: Tensor, make: _Maker) -> None:
-        self.weight = _OPS._reorder_linear_weight(make.cast(weight).contiguous(), strips.STRIP // len(weight))
-        self.bias = make.cast(bias)
-
-    def __call__(self, rows: Tensor) -> Tensor:
-        made: Tensor = _OPS._linear_pointwise(rows, self.weight, self.bias, "none", [], "")
-        return made
+    return onednn.Linear(make.cast(weight), make.cast(bias), strips.STRIP // len(weight))
 
 
 class _Normalise:
     """GDN or its inverse; it overwrites its input, (h, w, C) with any strides."""
 
     def __init__(self, block: GDN, make: _Maker) -> None:
-        self.product, self.inverse = _Product(*block.matrix(), make), block.inverse
+        self.product, self.inverse = _product(*block.matrix(), make), block.inverse
 
     def __call__(self, x: Tensor) -> None:
         norm = self.product((x * x).view(-1, x.shape[-1])).view(x.shape)
@@ -276,7 +262,7 @@ class _Attention:
     def __init__(self, block: Attention, make: _Maker) -> None:
         *side, last = block._sideBranch
         self.main, self.side = _Chain(map(make, block._mainBranch)), _Chain(map(make, side))
-        self.mask = _Product(last.weight.flatten(1), last.bias, make)
+        self.mask = _product(last.weight.flatten(1), last.bias, make)
 
     def __call__(self, x: Tensor) -> Tensor:
         main, side = self.main(x.clone()), self.side(x.clone())

@@ -9,7 +9,7 @@ compared with a pattern and never opened.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgpack
@@ -181,7 +181,7 @@ def _no_extension(code: int, data: bytes) -> Any:
     raise ValueError(f"type {code} is not of version 0.1")
 
 
-def _check_names(found: Any, wanted: dict[str, type], what: str) -> None:
+def _check_names(found: Any, wanted: Mapping[str, type], what: str) -> None:
     if not isinstance(found, dict) or set(found) != set(wanted):
         raise BitstreamError(f"the {what} of this .mcq file has not the fields of version 0.1: it is damaged")
     wrong = [name for name, kind in wanted.items() if not isinstance(found[name], kind)]

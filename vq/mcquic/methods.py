@@ -57,6 +57,11 @@ class McQuicMethod(Method):
             raise unknown("decoding", self.decoding, PRECISIONS)
         self.recipe()
 
+    @property
+    def suffix(self) -> str:  # type: ignore[override]  # it follows from a field
+        """Of the files that the streams are."""
+        return ".mcq" if self.container == "mcq" else ".tsr"
+
     def recipe(self) -> Recipe:
         """The training recipe in the fields."""
         names = ("target", "mode", "weight", "permute", "free", "colour", "erase", "revive")

@@ -8,7 +8,6 @@ Paper: Zhu et al., CVPR 2022, arXiv 2203.10897. Images are RGB in (-1, 1); code 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from core import parallel
 from core.codec import Image, TesseraError
+from core.frequencies import entropy_bits
 from core.images import as_rgb, pad
 from core.similarity import ms_ssim
 from core.train import Step
@@ -224,9 +224,7 @@ class McQuic(nn.Module):
                 total += count(codes.cpu(), k).numpy()
         values = {}
         for level, total in enumerate(totals):
-            shares = total / total.sum(1, keepdims=True)
-            entropy = -(shares * np.log2(np.maximum(shares, 1e-12))).sum(1)
-            values[f"perplexity{level}"] = float(2 ** entropy.mean())
+            values[f"perplexity{level}"] = float(2 ** np.mean([entropy_bits(counts) for counts in total]))
             values[f"live{level}"] = float((total > 0).mean())
         return values
 
@@ -235,8 +233,3 @@ def stored_counts(counts: Tensor) -> Tensor:
     """Counts (m, K) as weights keep them: whole numbers from 1 to ``UPWARD``, none of them 0."""
     total = counts.double() + 0.5
     return torch.clamp(torch.round(total * (UPWARD / total.max())), min=1)
-
-
-def bits_per_pixel(m: int, k: Sequence[int]) -> float:
-    """The rate of equally likely codes: sum over levels of m log2(K) / (16 2^level)^2."""
-    return sum(m * math.log2(size) / 4 ** (4 + level) for level, size in enumerate(k))

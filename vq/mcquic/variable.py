@@ -10,6 +10,7 @@ the codebooks are ordered by what they are worth.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,7 +47,8 @@ class VariableMcQuic(McQuic):
         if not low <= books <= high:
             raise TesseraError(f"books={books} must be {low} to {high} for m={self.m} and {len(self.k)} levels.")
         self.books = books
-        for level, kept in zip(self._quantizer._encoders, self.kept(torch.tensor(books)).tolist(), strict=True):
+        levels: Any = self._quantizer._encoders
+        for level, kept in zip(levels, self.kept(torch.tensor(books)).tolist(), strict=True):
             level._quantizer.kept = kept
 
     def kept(self, books: Tensor) -> Tensor:
@@ -96,5 +98,5 @@ class VariableMcQuic(McQuic):
                     counts[: some.shape[1]] += count(some, k)
             stored.copy_(stored_counts(counts))
         if self.context is not None:
-            device = self._encoder[0].weight.device
+            device = next(self.parameters()).device
             self.context.fit([[c.to(device) for c in codes] for codes in found], self.codebooks())

@@ -17,11 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from core import onednn
+
 POINT = 1.5  # of those with short binary fractions the one with the smallest largest error
 BAND = 2**20  # numbers in the rows of the input that are transformed at once: they stay in the cache
 TILE = 4  # rows of the output that are made together
-_OPS = torch.ops.mkldnn
-_PLACES = ([0, 0], [1, 1], [1, 1], 1)  # padding, stride, dilation, groups
 
 
 class Convolution:
@@ -30,8 +30,8 @@ class Convolution:
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         above, here, below = (weight[:, :, k : k + 1] for k in range(3))
         filters = (above * a + here * b + below * c for a, b, c in _filter_sums())
-        self.weights = [_OPS._reorder_convolution_weight(f.contiguous(), *_PLACES) for f in filters]
-        self.biases = [None, bias, None, None, None, None]  # point 1 goes into all four rows with factor 1
+        biases = [None, bias, None, None, None, None]  # point 1 goes into all four rows with factor 1
+        self.products = [onednn.Convolution(f.contiguous(), b) for f, b in zip(filters, biases, strict=True)]
 
     def __call__(self, x: Tensor, out: Tensor, silu: bool = False, add: bool = False) -> None:
         """(h + 2, w + 2, C) to ``out`` (h, w, C') with any strides, C' in several axes if wanted.
@@ -76,9 +76,7 @@ class Convolution:
 
     def _product(self, point: int, rows: Tensor) -> Tensor:
         """Rows (t, w + 2, C) convolved along themselves with the filter at a point: (t, w, C')."""
-        x, weight, bias = rows.permute(2, 0, 1)[None], self.weights[point], self.biases[point]
-        made: Tensor = _OPS._convolution_pointwise(x, weight, bias, *_PLACES, "none", [], "")
-        return made[0].permute(1, 2, 0).contiguous()
+        return self.products[point](rows.permute(2, 0, 1)[None])[0].permute(1, 2, 0).contiguous()
 
 
 def _filter_sums() -> list[tuple[float, float, float]]:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from core.codec import TesseraError
 from core.entropy import Decoder, Encoder
-from core.frequencies import Tables, categorical_table
+from core.frequencies import Tables, categorical_table, entropy_bits
 from vq.toy.sources import Source
 
 TEST_SEED = 82913749
@@ -161,7 +161,7 @@ def evaluate(code: ToyCode, source: Source, vectors: int = TEST_VECTORS, seed: i
     return Outcome(
         rate=mean[0],
         distortion=mean[1],
-        entropy=sum(_entropy(column) for column in symbols.T),
+        entropy=sum(entropy_bits(np.bincount(column - column.min())) for column in symbols.T),
         coded_rate=coded_bits(symbols, code.tables) / vectors,
         live=_distinct(symbols),
         vectors=vectors,
@@ -192,12 +192,6 @@ def _chunks(source: Source, vectors: int, seed: int) -> Iterator[Tensor]:
     size = max(1, min(2**17, _VALUES // source.dim))
     for start in range(0, vectors, size):
         yield source.sample(min(size, vectors - start), rng)
-
-
-def _entropy(symbols: NDArray[np.int32]) -> float:
-    counts = np.bincount(symbols - symbols.min())
-    p = counts[counts > 0] / len(symbols)
-    return float(-(p * np.log2(p)).sum())
 
 
 def _distinct(symbols: Codes) -> int:

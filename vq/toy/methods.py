@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Self, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, TypeVar
 
-from core.codec import TesseraError
+from core.codec import Parameters, TesseraError
 from core.registry import Registry, unknown
 from vq.toy import ecvq, ntc, vecvq
 from vq.toy.codes import Codebook, ToyCode
@@ -21,7 +21,7 @@ from vq.toy.sources import Source
 Watch = Callable[[int, int, Codebook], None]
 
 
-class ToyMethod:
+class ToyMethod(Parameters):
     """Base of the methods: subclass as a frozen dataclass and list it in ``TOY`` with ``@_register(name)``."""
 
     name: ClassVar[str] = ""
@@ -39,10 +39,6 @@ class ToyMethod:
             return tuple(weight / source.dim for weight in (16, 64, 256, 1024))
         return (0.5, 1, 4, 16, 64) if source.dim == 1 else (1, 2, 5, 16, 64)
 
-    def at(self, point: float) -> Self:
-        """The same method at another point of its curve."""
-        return replace(self, **{self.curve: point})  # type: ignore[type-var]
-
     @property
     def point(self) -> float:
         """The setting of the field that moves along the curve."""
@@ -53,15 +49,10 @@ class ToyMethod:
         return self.point if self.curve == "lmb" else None
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """Parameters but the one along the curve."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != self.curve}  # type: ignore[arg-type]
-
-    @property
     def label(self) -> str:
         """The title, with the parameters that are not the usual ones: 'VECVQ (k=7, recipe=seed)'."""
-        usual = {f.name: f.default for f in fields(self)}  # type: ignore[arg-type]
-        said = [f"{k}={v}" for k, v in sorted(self.settings.items()) if v != usual[k]]
+        usual = self.parameters()
+        said = [f"{k}={v}" for k, v in self.variant.items() if v != usual[k]]
         return f"{self.title} ({', '.join(said)})" if said else self.title
 
 
@@ -83,7 +74,7 @@ def _register(name: str) -> Callable[[M], M]:
 def make_toy(name: str, params: Mapping[str, Any] | None = None) -> ToyMethod:
     """The method ``name`` with parameters; unknown or mistyped ones are refused in a sentence."""
     cls = TOY[name]
-    known = {f.name: f.default for f in fields(cls)}  # type: ignore[arg-type]
+    known = cls.parameters()
     for key, value in (params or {}).items():
         if key not in known:
             raise unknown(f"parameter of {name}", key, known)

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from core import bitstream
-from core.bitstream import Stream, SymbolCheck
 from core.codec import Image
-from core.entropy import Decoder, Encoder, ideal_bits
+from core.entropy import ideal_bits
 from core.finite import checked_counts
 from core.frequencies import Tables, categorical_table
 from core.planes import to_image
+from core.stream import StreamReader, StreamWriter
 from vq.vqvae.network import VQVAE
 
 Codes = NDArray[np.int64]
@@ -43,33 +43,29 @@ class VQCodec:
 
     def compress(self, image: Image) -> bytes:
         """uint8 (H, W, 1 or 3) of any size -> stream."""
-        codes, encoder, check = self._encoded(image), Encoder(), SymbolCheck()
+        codes, writer = self._encoded(image), StreamWriter(self.fingerprint, image.shape)
         if self.prior is not None:
-            dear = sum(map(self._static_bits, codes)) > sum(map(self.prior.bits, codes))
-            encoder.encode_uniform([int(dear)], 1)
+            with_prior = sum(map(self._static_bits, codes)) > sum(map(self.prior.bits, codes))
+            writer.encoder.encode_uniform([int(with_prior)], 1)
         for plane in codes:
-            check.update(plane)
-            if self.prior is not None and dear:
-                self.prior.encode(plane, encoder)
+            if self.prior is not None and with_prior:
+                self.prior.encode(plane, writer.encoder)
+                writer.note(plane)
             else:
                 for symbols, tables in zip(plane, self.tables, strict=True):
-                    encoder.encode(symbols, np.zeros(symbols.shape, np.int64), tables)
-        height, width, channels = image.shape
-        chunks = (encoder.finish(),)
-        return bitstream.pack(Stream(self.fingerprint, height, width, channels, chunks, check.digest()))
+                    writer.write(symbols, np.zeros(symbols.shape, np.int64), tables)
+        return writer.finish()
 
     def decompress(self, stream: bytes) -> Image:
         """Stream -> uint8 (H, W, 1 or 3); ``BitstreamError`` for a damaged or foreign stream."""
-        read = bitstream.unpack(stream, self.fingerprint)
-        decoder, check = Decoder(read.only_chunk()), SymbolCheck()
-        dear = self.prior is not None and bool(decoder.decode_uniform(1, 1)[0])
-        codes = []
-        for _ in range(read.channels if self.model.channels == 1 else 1):
-            plane = self._plane(decoder, self._grid(read.height, read.width), dear)
-            check.update(plane)
-            codes.append(plane)
-        check.verify(read.symbols_check)
-        return self._image(codes, read)
+        reader = StreamReader(stream, self.fingerprint)
+        height, width, channels = reader.shape
+        with_prior = self.prior is not None and bool(reader.decoder.decode_uniform(1, 1)[0])
+        planes = range(channels if self.model.channels == 1 else 1)
+        codes = [self._plane(reader, self._grid(height, width), with_prior) for _ in planes]
+        reader.finish()
+        device = next(self.model.parameters()).device
+        return to_image(self.model.decode(torch.from_numpy(np.stack(codes)).to(device)), *reader.shape)
 
     def codes(self, image: Image) -> list[Codes]:
         """The codes of an image per book, each (planes, h, w)."""
@@ -105,17 +101,13 @@ class VQCodec:
         stride = self.model.stride
         return len(self.codebook_sizes), -(-height // stride), -(-width // stride)
 
-    def _plane(self, decoder: Decoder, shape: tuple[int, int, int], dear: bool) -> Codes:
-        if self.prior is not None and dear:
-            return self.prior.decode(shape, decoder)
+    def _plane(self, reader: StreamReader, shape: tuple[int, int, int], with_prior: bool) -> Codes:
+        if self.prior is not None and with_prior:
+            plane = self.prior.decode(shape, reader.decoder)
+            reader.note(plane)
+            return plane
         index = np.zeros(shape[1:], np.int64)
-        return np.stack([decoder.decode(index, tables) for tables in self.tables]).astype(np.int64)
-
-    def _image(self, codes: list[Codes], read: Stream) -> Image:
-        """The decoded image of the planes' codes."""
-        device = next(self.model.parameters()).device
-        planes = self.model.decode(torch.from_numpy(np.stack(codes)).to(device))
-        return to_image(planes, read.height, read.width, read.channels)
+        return np.stack([reader.read(index, tables) for tables in self.tables]).astype(np.int64)
 
     def _static_bits(self, plane: Codes) -> float:
         pairs = zip(plane, self.tables, strict=True)

@@ -17,7 +17,7 @@ from core.finite import checked_latents
 from core.planes import batches, to_planes
 from core.train import Step
 from vq.prior import Prior
-from vq.vqvae.quantizer import Quantizer
+from vq.vqvae.quantizer import Quantizer, usage
 
 BATCH_PIXELS = 2**16  # of images that are encoded together where there are many
 CALIBRATION = 10_000  # training images, evenly spread, whose codes are counted
@@ -140,11 +140,9 @@ class VQVAE(nn.Module):
         """Usage of each book over images, for the log of a training run: 'used0', 'perplexity0', ..."""
         codes = torch.cat([c.transpose(0, 1).flatten(1) for c in self._codes(images)], dim=1)
         values: dict[str, float] = {}
-        for book, size in enumerate(self.quantizer.codebook_sizes):
-            counts = torch.bincount(codes[book], minlength=size).double()
-            shares = counts / counts.sum()
-            values[f"used{book}"] = float((counts > 0).sum())
-            values[f"perplexity{book}"] = float((-torch.xlogy(shares, shares).sum()).exp())
+        found = usage(codes.T, self.quantizer.codebook_sizes)
+        for book, (used, perplexity) in enumerate(zip(found["used"], found["perplexity"], strict=True)):
+            values |= {f"used{book}": float(used), f"perplexity{book}": float(perplexity)}
         return values
 
     def _codes(self, images: Sequence[Image]) -> Iterator[Tensor]:

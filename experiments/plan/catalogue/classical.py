@@ -22,6 +22,7 @@ LOSSLESS = (
 
 
 def prepare() -> Iterator[Task]:
+    """Downloads of the data sets."""
     for name in DATASETS:
         yield Task(
             f"data-{name}",
@@ -35,6 +36,7 @@ def prepare() -> Iterator[Task]:
 
 
 def classical() -> Iterator[Task]:
+    """Curves and lossless rows of the classical codecs."""
     for dataset in ("sample", "kodak", "clic_professional_test"):
         for method in (*STILLS, "x265"):
             yield curve("classical", method, dataset, quick=dataset == "sample")

@@ -22,6 +22,7 @@ FUZZED = (  # damaged streams of every family: system, decoders, weights
 
 
 def fuzz() -> Iterator[Task]:
+    """Damaged streams, 20,000 for each decoder."""
     for system, chosen, weights in FUZZED:
         label = chosen.partition("=")[2].replace(" params.", "_").replace("=", "_")  # as the command names its file
         names = label.split(",")

@@ -41,6 +41,7 @@ def curve(
     quick: bool = False,
     minutes: float = 240,
 ) -> Task:
+    """A rate-distortion curve of a method; ``more`` are further options of the command."""
     jobs = ("paper", system, *(["quick"] if quick else []))
     command = f"{RD} method={method} dataset={dataset}{' ' if more else ''}{more}"
     return Task(
@@ -49,6 +50,7 @@ def curve(
 
 
 def lossless(system: str, method: str, dataset: str, more: str = "", after: Sequence[str] = (), name: str = "") -> Task:
+    """A row of the lossless table."""
     jobs = ("paper", system, *(["quick"] if dataset == "sample" else []))
     chosen = "method" if "params." in more else "methods"
     command = f"{LOSSLESS_TABLE} {chosen}={method} dataset={dataset}{' ' if more else ''}{more}"
@@ -65,6 +67,7 @@ def training(
     after: Sequence[str] = (),
     minutes: float = DAY,
 ) -> Task:
+    """A training whose weights are in one of ``folders``."""
     known = (f"data-{data}", *after) if data in DATASETS else tuple(after)
     return Task(
         f"train-{name}", "train", "weights", command, ("paper", system), tuple(folders), known, (data,), minutes

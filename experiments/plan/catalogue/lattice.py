@@ -17,6 +17,7 @@ UNSHIPPED = ("lattice_d4-0.1", "lattice_d4-1.0", "lattice_leech-0.1", "lattice_l
 
 
 def lattice() -> Iterator[Task]:
+    """Trainings, curves, codebook usage and speed of the lattices."""
     trained = list(codebooks("lattice", "llvq", LATTICES, "dataset=fashion_mnist"))
     yield from trained
     for method in LATTICES:

@@ -25,6 +25,7 @@ BETAS = {0.01: None, 0.003: 0.01, 0.001: 0.003, 0.03: 0.01, 0.05: 0.03}  # each 
 
 
 def longer() -> Iterator[Task]:
+    """Trainings and the evaluations of what they leave."""
     for task in (*_qres(), *_mcquic(), *_rec(), *_fashion_mnist()):
         yield replace(task, jobs=("longer",))
 

@@ -9,6 +9,7 @@ from experiments.plan.task import Task
 
 
 def mcquic() -> Iterator[Task]:
+    """Trainings, curves and speed of McQuic."""
     yield curve("mcquic", "mcquic", "kodak", "points=2")
     yield curve("mcquic", "mcquic", "clic_professional_test", "points=2")
     small = "python -m vq train with method=mcquic_small dataset=bsds500 half=True"

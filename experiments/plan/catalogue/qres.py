@@ -10,8 +10,31 @@ from experiments.plan.task import Task
 LAMBDAS = {"qres34m": (16, 32, 64, 128, 256, 512, 1024, 2048), "qres17m": (1, 2, 4, 8, 16, 32, 64, 1024)}
 
 
+OURS, SSIM = ("train-qres3m_vr",), ("train-qres3m_vr-ms_ssim",)
+
+
 def qres() -> Iterator[Task]:
-    vr, ours = "python -m qres train with method=qres3m_vr", ("train-qres3m_vr",)
+    """Trainings, curves, lossless rows and evidence of QRes-VAE and QARV."""
+    yield from _small()
+    yield curve("qres", "qres3m_vr", "sample", quick=True, after=OURS)
+    for dataset in ("kodak", "clic_professional_test"):
+        yield curve("qres", "qres3m_vr", dataset, after=OURS)
+        yield curve("qres", "qres3m_vr", dataset, "params.target=ms_ssim", f"qres3m_vr-ms_ssim-{dataset}", SSIM)
+        yield curve("qres", "qres3m", dataset, after=[f"train-qres3m-{lmb}" for lmb in (16, 64, 256)])
+        yield curve("qres", "qres34m", dataset, minutes=DAY)
+    yield curve("qres", "qres17m", "celeba", minutes=DAY)
+    yield curve("qres", "qres34m_vr", "kodak", "weights=runs/qres34m_vr", after=("train-qres34m_vr",), minutes=DAY)
+    for dataset in ("kodak", "cifar10", "imagenet32"):
+        yield lossless("qres", "qres34m_lossless", dataset)
+    yield from _qres_small_lossless()
+    yield from _qres_large()
+    yield from _qarv()
+    yield from _evidence()
+
+
+def _small() -> Iterator[Task]:
+    """The weights we train here."""
+    vr = "python -m qres train with method=qres3m_vr"
     then = "straight_through=True init=runs/qres3m_vr"
     yield training(
         "qres",
@@ -35,7 +58,7 @@ def qres() -> Iterator[Task]:
         "seed=3 half=True folder=runs/qres3m_vr-ms_ssim",
         "bsds500",
         ("checkpoints/qres3m_vr_ms_ssim", "runs/qres3m_vr-ms_ssim"),
-        ours,
+        OURS,
     )
     for lmb in (16, 64, 256):
         yield training(
@@ -45,16 +68,8 @@ def qres() -> Iterator[Task]:
             f"steps=2000 lr=5e-4 seed=2 half=True folder=runs/qres3m-{lmb}",
             "bsds500",
             (f"checkpoints/qres3m/lmb{lmb}", f"runs/qres3m-{lmb}"),
-            ours,
+            OURS,
         )
-    yield curve("qres", "qres3m_vr", "sample", quick=True, after=ours)
-    ssim = ("train-qres3m_vr-ms_ssim",)
-    for dataset in ("kodak", "clic_professional_test"):
-        yield curve("qres", "qres3m_vr", dataset, after=ours)
-        yield curve("qres", "qres3m_vr", dataset, "params.target=ms_ssim", f"qres3m_vr-ms_ssim-{dataset}", ssim)
-        yield curve("qres", "qres3m", dataset, after=[f"train-qres3m-{lmb}" for lmb in (16, 64, 256)])
-        yield curve("qres", "qres34m", dataset, minutes=DAY)
-    yield curve("qres", "qres17m", "celeba", minutes=DAY)
     yield training(
         "qres",
         "qres34m_vr",
@@ -64,20 +79,18 @@ def qres() -> Iterator[Task]:
         "photos",
         ("checkpoints/qres34m_vr", "runs/qres34m_vr"),
     )
-    yield curve("qres", "qres34m_vr", "kodak", "weights=runs/qres34m_vr", after=("train-qres34m_vr",), minutes=DAY)
-    for dataset in ("kodak", "cifar10", "imagenet32"):
-        yield lossless("qres", "qres34m_lossless", dataset)
-    yield from _qres_small_lossless()
-    yield from _qres_large()
-    yield from _qarv()
+
+
+def _evidence() -> Iterator[Task]:
+    """Speed, cross decoding, pictures, sizes and damaged streams."""
     large = "qres34m,qres17m,qres34m_lossless"
     yield made(
         "qres", "speed-qres", f"{SPEED} methods={large} weights=fresh", [f"tables/speed_{large.replace(',', '_')}.csv"]
     )
     yield made("qres", "speed-training", f"{SPEED} experiment=training", ["tables/speed_training.csv"])
-    yield _crossed("qres3m_vr", "method=qres3m_vr", ours)
-    yield _crossed("qres3m_vr_whole", "method=qres3m_vr limit=24 crop=0", ours)
-    yield _crossed("qres3m_vr_target_ms_ssim", "method=qres3m_vr params.target=ms_ssim", ssim)
+    yield _crossed("qres3m_vr", "method=qres3m_vr", OURS)
+    yield _crossed("qres3m_vr_whole", "method=qres3m_vr limit=24 crop=0", OURS)
+    yield _crossed("qres3m_vr_target_ms_ssim", "method=qres3m_vr params.target=ms_ssim", SSIM)
     yield _crossed("qres3m_whole", "method=qres3m limit=24 crop=0", ("train-qres3m-64",))
     yield _crossed("qres3m", "method=qres3m", ("train-qres3m-64",))
     for lmb in (16, 256):
@@ -88,7 +101,7 @@ def qres() -> Iterator[Task]:
         "pictures-qres3m_vr",
         "python -m qres pictures with method=qres3m_vr",
         [f"qres_pictures/{kind}-*.json" for kind in kinds],
-        after=ours,
+        after=OURS,
     )
     yield made(
         "qres",
@@ -96,14 +109,14 @@ def qres() -> Iterator[Task]:
         "python -m qres sizes with method=qres3m_vr dataset=kodak",
         ["tables/official_sizes_qres3m_vr.csv"],
         "kodak",
-        ours,
+        OURS,
     )
     yield made(
         "qres",
         "fuzz-qres3m_vr",
         "python benchmarks/fuzz.py with method=qres3m_vr mutations=100000",
         ["fuzz/qres3m_vr.json"],
-        after=ours,
+        after=OURS,
         minutes=DAY,
     )
 

@@ -41,6 +41,7 @@ def _irec2_small(beta: float) -> Task:
 
 
 def rec() -> Iterator[Task]:
+    """Trainings, curves, lossless rows and overhead of relative entropy coding."""
     yield training(
         "rec",
         "rvae_small",

@@ -48,6 +48,7 @@ def codebooks(family: str, system: str, methods: dict[str, tuple[str, ...]], mor
 
 
 def vq() -> Iterator[Task]:
+    """Trainings, curves and codebook usage of the VQ-VAE family, and the toy sources."""
     trained = list(codebooks("vq", "vqvae", CODEBOOKS, "params.prior=True dataset=fashion_mnist"))
     for method, setting in SEEDED.items():
         stem = f"{method}-{setting.partition('=')[2]}"
