@@ -50,7 +50,7 @@ def bd_table(options: dict[str, str]) -> None:
     """Print the table and write it as CSV, Markdown and LaTeX."""
     wanted = [label.strip() for label in options["curves"].split(",") if label.strip()]
     frame, caption, name = make(options, wanted)
-    print(files.to_markdown(frame, caption))
+    print(files.for_screen(frame, caption))
     for path in files.to_files(frame, Path(options["results"]) / "tables" / name, caption):
         print(path)
 

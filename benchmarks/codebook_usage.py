@@ -19,7 +19,7 @@ from benchmarks.figures import paper
 from benchmarks.figures.usage import usage_figures
 from benchmarks.store import Store
 from benchmarks.store.names import set_name, stem_of
-from benchmarks.tables.files import to_files, to_markdown
+from benchmarks.tables.files import for_screen, to_files
 from core.codec import TesseraError
 from core.registry import METHODS
 from experiments.evaluate import evaluate, evaluation_config, say
@@ -49,7 +49,7 @@ def codebook_usage(config: dict[str, Any], sacred_run: Any) -> int:
     if cells:
         title = cells[0].about["title"]
         frame = usage_table(cells)
-        print(to_markdown(frame, f"Codebook usage on {title}"))
+        print(for_screen(frame, f"Codebook usage on {title}"))
         name = stem_of(f"{set_name(request.dataset, title, outcome.pictures)}_{'+'.join(names)}")
         stem = request.folder / "tables" / f"codebook_{name}"
         written = to_files(frame, stem, f"Codebook usage on {title}")

@@ -31,7 +31,7 @@ from benchmarks.measure.settings import Tally, groups, measure, settings
 from benchmarks.store import records
 from benchmarks.store.cell import variant_label
 from benchmarks.store.names import slug
-from benchmarks.tables.files import to_files, to_markdown
+from benchmarks.tables.files import for_screen, to_files
 from core import checkpoint, devices, places
 from core.codec import Image
 from core.registry import discover
@@ -112,7 +112,7 @@ def cross_decode(config: dict[str, Any], sacred_run: Any) -> int:
     caption = f"Streams of {label} across settings: {len(images)} {shape} of {config['dataset']}{source}"
     origin = f"_{slug(weights.legend)}" if weights and weights.origin != "ours" else ""
     stem = f"cross_decode_{slug(label)}{'' if config['crop'] else '_whole'}{origin}"
-    print(to_markdown(frame, caption))
+    print(for_screen(frame, caption))
     for path in to_files(frame, Path(config["results"]) / "tables" / stem, caption):
         print(path)
     failures = int(frame["decoder: wrong"].sum() + frame["decoder: errors"].sum())

@@ -31,7 +31,7 @@ from benchmarks.measure.provenance import provenance
 from benchmarks.store import records
 from benchmarks.store.cell import plain, variant_label
 from benchmarks.store.names import slug
-from benchmarks.tables.files import to_files, to_markdown
+from benchmarks.tables.files import for_screen, to_files
 from core import places
 from core.codec import Method, TesseraError
 from core.registry import make_method
@@ -122,7 +122,7 @@ def fuzz(config: dict[str, Any], sacred_run: Any) -> int:
         raise TesseraError("params.NAME=... go with method=NAME, not with methods=...: run it by itself.")
     problems = sum(_fuzzed(make_method(str(name), params), params, config) for name in several or [config["method"]])
     frame = outcomes(config["results"])
-    print(to_markdown(frame, CAPTION))
+    print(for_screen(frame, CAPTION))
     print(*to_files(frame, Path(config["results"]) / "tables" / "fuzz", CAPTION), sep="\n")
     return 1 if problems else 0
 

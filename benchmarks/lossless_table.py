@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from benchmarks.store import Store
-from benchmarks.tables.files import to_files, to_markdown
+from benchmarks.tables.files import for_screen, to_files
 from benchmarks.tables.results import lossless_rates, lossless_table
 from core.registry import METHODS, discover
 from experiments.evaluate import evaluate, evaluation_config, say
@@ -47,7 +47,7 @@ def table(config: dict[str, Any], sacred_run: Any) -> int:
     ):
         if len(frame):
             caption = f"{what}: bits per dimension (mean over images)."
-            print(to_markdown(frame, caption))
+            print(for_screen(frame, caption))
             print(*to_files(frame, tables / name, caption), sep="\n")
     say(outcome)
     return outcome.code

@@ -22,7 +22,7 @@ from benchmarks.figures import paper
 from benchmarks.figures.rd import rd_figure
 from benchmarks.store import Store
 from benchmarks.store.names import label_name, set_name, stem_of
-from benchmarks.tables.files import to_markdown
+from benchmarks.tables.files import for_screen
 from benchmarks.tables.results import rd_table
 from experiments.evaluate import evaluate, evaluation_config, say
 from experiments.request import Evaluation
@@ -50,7 +50,7 @@ def rd_curve(config: dict[str, Any], sacred_run: Any) -> int:
         found = curves.measured(store, first.dataset, names, first.limit, outcome.pictures)
         mine = {_without_rate(curve.label) for curve in found if wanted & set(curve.cells)}
         drawn = [curve for curve in found if _without_rate(curve.label) in mine]  # files beside ideal rates
-        print(to_markdown(rd_table(drawn), f"Measured on {drawn[0].title}"))
+        print(for_screen(rd_table(drawn), f"Measured on {drawn[0].title}"))
         stem = _stem(drawn)
         labels = [*PUBLISHED, *(IREC if any(name.startswith("irec") for name in names) else ())]
         cited = [curve for curve in curves.published(drawn[0].dataset) if curve.label in labels]

@@ -144,7 +144,7 @@ def search_gain(options: dict[str, str]) -> None:
     for place in dict.fromkeys(g.place for g in found):
         mine = [g for g in found if g.place == place]
         caption = f"{mine[0].title}: rate saved by a search at the encoder at equal {metric_axis(metric).text}."
-        print(files.to_markdown(gain_table(mine), caption))
+        print(files.for_screen(gain_table(mine), caption))
         paths = render(gain_figure(mine, metric), root / "figures")
         paths += files.to_files(gain_table(mine), root / "tables" / f"search_{place}_{metric}", caption)
         print(*paths, sep="\n")

@@ -27,7 +27,7 @@ from benchmarks.datasets import open_dataset
 from benchmarks.measure import meter
 from benchmarks.measure.speed import ceilings, measure
 from benchmarks.store import records
-from benchmarks.tables.files import to_markdown
+from benchmarks.tables.files import for_screen
 from core import checkpoint, devices
 from core.codec import Image
 from core.places import default_results
@@ -98,7 +98,7 @@ def speed(config: dict[str, Any], sacred_run: Any) -> int:
     )
     reached = ", ".join(f"{name.replace(' (', ' ').rstrip(')')} {value:.0f}" for name, value in limits.items())
     caption = f"Speed on an image of {size}, {where} ({meter.time_note(config['device'])}). Ceilings: {reached}"
-    print(to_markdown(frame, caption))
+    print(for_screen(frame, caption))
     stem = "speed_" + "_".join(dict.fromkeys(row["method"] for row in rows))
     print(*table.write(frame, config["results"], stem, caption), sep="\n")
     return 0

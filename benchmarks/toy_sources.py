@@ -23,7 +23,7 @@ import pandas as pd
 from benchmarks.curves.curve import PUBLISHED
 from benchmarks.figures import paper
 from benchmarks.figures.toy import Line, Partition, excess_figure, published_lines, rd_figure, save_panels
-from benchmarks.tables.files import to_files, to_markdown
+from benchmarks.tables.files import for_screen, to_files
 from experiments.studies.toy import (
     HIGH_RATE,
     codebook,
@@ -58,7 +58,7 @@ def toy_sources(config: dict[str, Any], sacred_run: Any) -> int:
     caption = f"{source.title}: bits per vector, squared error per vector, means over seeds; bound: " + (
         limit.kind if limit is not None else "none known"
     )
-    print(to_markdown(frame, caption))
+    print(for_screen(frame, caption))
     for path in to_files(frame, results / "tables" / stem, caption):
         print(path)
     for figure in _figures(records, source, limit, stem) if len({r["point"] for r in records}) > 1 else ():

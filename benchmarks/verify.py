@@ -35,7 +35,7 @@ from benchmarks.measure.provenance import ROOT, provenance
 from benchmarks.measure.reproduced import Comparison
 from benchmarks.store import CellResult, Store, records
 from benchmarks.tables import redrawn
-from benchmarks.tables.files import to_files, to_markdown
+from benchmarks.tables.files import for_screen, to_files
 from core import checkpoint, places
 from core.codec import TesseraError
 from core.registry import METHODS, discover
@@ -249,7 +249,7 @@ def verify(config: dict[str, Any], sacred_run: Any) -> int:
         mine.append(record or attempt(result, config, f"[{number}/{len(asked)}]"))
     every = list(outcomes(cells, results))
     frame = reproduced.table(every)
-    print(to_markdown(frame, CAPTION))
+    print(for_screen(frame, CAPTION))
     print(*to_files(frame, results / "tables" / "verify", CAPTION), sep="\n")
     print(f"asked for: {reproduced.summary(mine)}")
     print(f"in the table: {reproduced.summary(every)}; {len(cells) - len(every)} cells have no outcome")

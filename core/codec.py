@@ -205,6 +205,10 @@ class Method(Parameters):
         """The setting of the field that moves along the curve."""
         return None if self.curve is None else getattr(self, self.curve)
 
+    def stream_point(self, stream: bytes) -> Point | None:
+        """The point that one of its streams was made at; None where neither the weights nor the stream say."""
+        return None if self.variable_rate else self.point
+
     @property
     def trained_range(self) -> tuple[float, float] | None:
         """The lowest and highest point that weights of a variable-rate method are trained for; None: all its points."""

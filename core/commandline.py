@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
+from core import manual
 from core.codec import TesseraError
 from core.options import check_text
 from core.registry import unknown
@@ -56,8 +57,8 @@ def run(
     """Run a script's ``body`` with its options; returns the exit code: 0, or 2 after one sentence on stderr."""
 
     def main() -> int:
-        if any(word in ("-h", "--help", "help") for word in words):
-            print(doc)
+        if any(word in manual.WORDS for word in words):
+            print(manual.page(doc, manual.table_options(defaults, manual.source_of(body))))
             return 0
         try:
             body(options(script, defaults, words))

@@ -54,7 +54,8 @@ class Refusal:
 def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     """The error for an unknown name: one sentence with the nearest known names (or all, when none is near)."""
     names = sorted(known)
-    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
+    folded = {known_name.casefold(): known_name for known_name in names}
+    near = [folded[word] for word in difflib.get_close_matches(str(name).casefold(), folded, n=3, cutoff=0.5)]
     offer = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(names) or 'none'}."
     return UnknownName(f"unknown {kind} '{name}': {offer}")
 

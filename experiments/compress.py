@@ -27,6 +27,7 @@ from core.bitstream import BitstreamError
 from core.codec import Codec, HasFingerprint, Image, Method, TesseraError
 from core.images import open_image, save_image
 from core.places import default_results
+from experiments import origins
 from experiments.wiring import configured, default_params, sequence
 
 STREAM = ".tsr"
@@ -105,7 +106,9 @@ def open_codec(config: Mapping[str, Any], effort: int = 0) -> tuple[Method, Code
 
 def codec_of(method: Method, config: Mapping[str, Any]) -> Codec:
     """The codec of a method with the weights and on the device a config asks for."""
-    return checkpoint.opened(method, str(config["weights"]), config["device"])[0]
+    codec, weights = checkpoint.opened(method, str(config["weights"]), config["device"])
+    origins.remember(codec, method, weights)
+    return codec
 
 
 def compress(config: Mapping[str, Any], run: Any) -> int:

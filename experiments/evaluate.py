@@ -246,7 +246,7 @@ def _tell(number: int, total: int, result: CellResult, seconds: float) -> None:
 def evaluate_command(config: dict[str, Any], sacred_run: Any) -> int:
     """Measure a method and print the numbers."""
     from benchmarks.curves import curve
-    from benchmarks.tables.files import to_markdown
+    from benchmarks.tables.files import for_screen
     from benchmarks.tables.results import rd_table
 
     request = Evaluation.of(config)
@@ -254,7 +254,7 @@ def evaluate_command(config: dict[str, Any], sacred_run: Any) -> int:
     if outcome.cells:
         keys = {result.key for result in outcome.cells}
         found = curve.measured(Store(request.results), outcome.cells[0].cell.dataset, pictures=outcome.pictures)
-        print(to_markdown(rd_table([c for c in found if keys & set(c.cells)]), outcome.cells[0].about["title"]))
+        print(for_screen(rd_table([c for c in found if keys & set(c.cells)]), outcome.cells[0].about["title"]))
     say(outcome)
     return outcome.code
 

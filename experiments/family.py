@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, NoReturn
 
+from core import manual
 from core.commandline import piped
 from core.registry import METHODS, discover, unknown
-from experiments.wiring import Scope, experiment, fail, guarded, run, with_defaults
+from experiments.wiring import ROOT, Scope, experiment, fail, guarded, run, with_defaults
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,10 @@ class Command:
 
     module: str
     named: Mapping[str, Mapping[str, Any]] | None = None
+
+    def what(self, word: str) -> str:
+        """What the word does, in a line; its module is read, not imported."""
+        return manual.command_line(ROOT / f"{self.module.replace('.', '/')}.py", word)
 
     def load(self, word: str) -> tuple[Scope, Any, dict[str, Any]]:
         """The config scope, the body and the named configs of the word."""
@@ -42,12 +48,8 @@ def main(family: str, defaults: Mapping[str, Any], extra: Mapping[str, Command] 
     discover()
     commands = {**COMMANDS, **(extra or {})}
     word = sys.argv[1] if len(sys.argv) > 1 else "help"
-    mine = sorted(n for n, m in METHODS.items() if m.__module__.partition(".")[0] == family)
-    if word in ("help", "-h", "--help"):
-        usage = f"python -m {family} {'|'.join(commands)} [print_config] with method={'|'.join(mine)} key=value ..."
-        absent = {r for r in METHODS.refused.values() if r.module.partition(".")[0] == family}
-        lines = [f"usage: {usage}", *sorted(f"left out: {refusal}." for refusal in absent)]
-        raise SystemExit(piped(lambda: print(*lines, sep="\n") or 0))
+    if word in manual.WORDS:
+        raise SystemExit(piped(lambda: print(help_text(family, commands)) or 0))
     if word not in commands:
         fail(unknown(f"command of {family}", word, commands))
     scope, body, named = commands[word].load(word)
@@ -55,4 +57,27 @@ def main(family: str, defaults: Mapping[str, Any], extra: Mapping[str, Command] 
     known = ex.configurations[0]()
     with_defaults(ex, {key: value for key, value in defaults.items() if key in known})
     ex.main(guarded(body))
-    run(ex, [f"-m {family} {word}", *sys.argv[2:]])
+    run(ex, [f"-m {family} {word}", *sys.argv[2:]], about(family, word, body))
+
+
+def help_text(family: str, commands: Mapping[str, Command]) -> str:
+    """What a family is for, a line for each of its commands, its methods, and what cannot be imported."""
+    words = [(word, command.what(word)) for word, command in commands.items()]
+    words.append(("COMMAND help", "examples and options of a command"))
+    mine = {n: m for n, m in METHODS.items() if m.__module__.partition(".")[0] == family}
+    methods = [(name, manual.first_line(mine[name].__doc__)) for name in sorted(mine)]
+    refused = [(n, f"{r}.") for n, r in sorted(METHODS.refused.items()) if r.module.partition(".")[0] == family]
+    usage = f"usage: python -m {family} COMMAND [print_config] with key=value ..."
+    lists = (("commands", words), ("methods", methods), ("left out", refused))
+    return manual.page(f"{_docstring(family)}\n\n{usage}", (), *lists)
+
+
+def about(family: str, word: str, body: Callable[..., int]) -> str:
+    """What a command of a family does, with the examples that the family and the command's module give."""
+    module = sys.modules.get(body.__module__)
+    shown = manual.examples((_docstring(family), (module and module.__doc__) or ""), f"-m {family} {word}")
+    return "\n\n".join(filter(None, (inspect.cleandoc(body.__doc__ or ""), "\n".join(shown))))
+
+
+def _docstring(family: str) -> str:
+    return manual.docstring(ROOT / family / "__main__.py")

@@ -62,7 +62,7 @@ def match_rate(config: Mapping[str, Any], run: Any) -> int:
     title = best.about["title"]
     name = f"{method.name} search {request.search}" if request.search else method.name
     caption = f"{name} at {target:g} {UNITS[metric]} on {title}"
-    print(files.to_markdown(frame, caption))
+    print(files.for_screen(frame, caption))
     for line in (*ruler.missing, *sentences(match, method, metric, target, grid)):
         print(line)
     curve, where = curves.of_cells([best])[0], set_name(best.cell.dataset, title, best.pictures)

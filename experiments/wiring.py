@@ -1,8 +1,8 @@
 """What every command shares: Sacred experiments, readable errors, and their exit codes.
 
-Commands read ``python SCRIPT [COMMAND] with key=value ...``; ``print_config``, ``help``, ``-F DIR`` and
-``with FILE.json`` are Sacred's. A user's mistake is one sentence on stderr and exit code 2; an interrupted run exits
-with 130, and the same command goes on from where it was.
+Commands read ``python SCRIPT [COMMAND] with key=value ...``. ``help`` says what a script is for and lists its options;
+``print_config``, ``-F DIR`` and ``with FILE.json`` are Sacred's. A user's mistake is one sentence on stderr and exit
+code 2; an interrupted run exits with 130, and the same command goes on from where it was.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from core import checkpoint, commandline
+from core import checkpoint, commandline, manual, terminal
 from core.codec import Method, TesseraError
 from core.options import check, literal
 from core.places import default_results
@@ -32,6 +32,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: two spinnin
 warnings.filterwarnings("ignore", message="pkg_resources is deprecated")  # of Sacred
 ROOT = Path(__file__).resolve().parents[1]
 Scope = Callable[..., Any]
+_explained: dict[str, tuple[str, Scope]] = {}  # name of an experiment -> its script and its options, for help
 _given: set[str] = set()  # names of params.NAME=... on the command line that runs
 
 
@@ -50,6 +51,7 @@ def experiment(
     SETTINGS.DISCOVER_DEPENDENCIES = "none"  # each cell records versions and commit itself
     ex = Experiment(name, base_dir=str(ROOT), save_git_info=False)
     ex.add_source_file(script)
+    _explained[name] = (script, config)
     quiet: Any = logging.getLogger(name)
     quiet.setLevel(logging.CRITICAL)  # our own lines say what happens; -l INFO brings Sacred's back
     ex.logger = quiet
@@ -74,15 +76,20 @@ def with_defaults(ex: Experiment, defaults: Mapping[str, Any]) -> None:
     ex.configurations[0] = _Defaulted(ex.configurations[0], dict(defaults))
 
 
-def run(ex: Experiment, argv: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line of an experiment and exit: 0 done, 1 some failed, 2 a mistake of the user, 130 stopped."""
+def run(ex: Experiment, argv: Sequence[str] | None = None, about: str = "") -> NoReturn:
+    """Run the command line of an experiment and exit: 0 done, 1 some failed, 2 a mistake of the user, 130 stopped.
+
+    ``about`` is what ``help`` begins with; default: the docstring of the script.
+    """
     words = list(sys.argv if argv is None else argv)
+    if any(word in manual.WORDS for word in words[1:]):
+        sys.exit(commandline.piped(lambda: print(help_text(ex, about)) or 0))
     _given.clear()
     _given.update(word.partition("=")[0].removeprefix("params.") for word in words if word.startswith("params."))
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         _check_names(ex, words)
-        asked = "print_config" in words or "help" in words
+        asked = "print_config" in words
         if not asked:
             _observe(ex, words)
         result = _shown(ex, words) if asked else ex.run_commandline(words)
@@ -105,7 +112,21 @@ def _shown(ex: Experiment, words: list[str]) -> Any:
         with redirect_stdout(text):
             return ex.run_commandline(words)
     finally:
-        print(text.getvalue(), end="", flush=True)
+        print(terminal.plain(text.getvalue()), end="", flush=True)
+
+
+def help_text(ex: Experiment, about: str = "") -> str:
+    """What a script or command is for, its options with their defaults, and its named configs."""
+    script, scope = _explained[str(ex.path)]
+    changed_ones = ex.configurations[0].defaults if isinstance(ex.configurations[0], _Defaulted) else {}
+    options = manual.scope_options(scope, changed_ones)
+    named = [(name, " ".join(f"{k}={v}" for k, v in values().items())) for name, values in ex.named_configs.items()]
+    more = [
+        ("print_config with ...", "every option, and the parameters of a method: nothing is run"),
+        ("with FILE.json ...", "options from a file"),
+        ("-F DIR", "where Sacred notes the run; default: <results>/sacred"),
+    ]
+    return manual.page(about or manual.docstring(script), options, ("named configs", named), ("also", more))
 
 
 def run_named(ex: Experiment, others: Mapping[str, str]) -> NoReturn:
@@ -199,7 +220,7 @@ def _check_names(ex: Experiment, words: Sequence[str]) -> None:
         if word.startswith("-"):
             return
         if equals and top not in known:
-            raise unknown("option", top, known)
+            raise _unknown_option(name, value, method or str(known.get("method", "")), known)
         if equals and top == name:
             check(name, literal(value), known[name], value)
         if equals and top != name and not isinstance(known[top], dict):
@@ -210,6 +231,17 @@ def _check_names(ex: Experiment, words: Sequence[str]) -> None:
             raise unknown("named config or file (options are written key=value)", name, ex.named_configs)
         if not equals and name not in ex.named_configs:
             _check_file(name, known)
+
+
+def _unknown_option(name: str, value: str, method: str, known: Mapping[str, Any]) -> TesseraError:
+    """The error for a word that is no option, among them hyper-parameters of the method written without params."""
+    params = default_params(method) if "params" in known else {}
+    if name not in params:
+        return unknown("option", name.partition(".")[0], {*known, *(f"params.{param}" for param in params)})
+    more = (
+        f", or points={value} for a point of its curve" if name == METHODS[method].curve and "points" in known else ""
+    )
+    return TesseraError(f"{name} is a parameter of {method}: write params.{name}={value}{more}.")
 
 
 def _check_command(ex: Experiment, words: Sequence[str]) -> None:

@@ -57,6 +57,11 @@ def lambda_code(lmb: float) -> int:
     return code
 
 
+def coded_lambda(payload: bytes) -> float:
+    """The lambda at the beginning of a conditional model's payload, to four digits."""
+    return float(f"{2 ** (int.from_bytes(payload[:2], 'little') / _LMB_STEPS):.4g}")
+
+
 class _Done(Exception):
     """The encoder has what it needs."""
 

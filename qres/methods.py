@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from core import checkpoint
+from core import bitstream, checkpoint
 from core.codec import Method, TesseraError
 from core.registry import METHODS
 from qres.architectures import (
@@ -82,6 +82,12 @@ class Ranged(QRes):
     def trained_range(self) -> tuple[float, float]:
         """What training draws lambda from."""
         return self.lmb_range
+
+    def stream_point(self, stream: bytes) -> float:
+        """The lambda in a stream, to four digits; raises ``BitstreamError``."""
+        from qres.codec import coded_lambda
+
+        return coded_lambda(bitstream.unpack(stream, None).only_chunk(least=2))
 
 
 @METHODS.register("qres34m")

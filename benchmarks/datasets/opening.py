@@ -63,6 +63,8 @@ def parse_name(name: str, split: str | None = None) -> tuple[Dataset, str, str |
         for candidate in DATASETS.values():
             if name in (f"{candidate.name}_{part}" for part in candidate.splits):
                 base, split = candidate.name, split or name[len(candidate.name) + 1 :]
+    if base not in DATASETS and not argument and (re.search(r"[/\\]", name) or Path(name).expanduser().is_dir()):
+        raise TesseraError(f"dataset={name} is the path of a folder: write dataset=folder:{name}.")
     facts = DATASETS[base]
     if bool(argument) != bool(facts.argument):
         form = f"{base}:{facts.argument}" if facts.argument else base

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.store import StoreError
-from core import atomic
+from core import atomic, terminal
 
 DIGITS = {"BD-rate (%)": 2, "bpp": 4, "bpd": 4, "PSNR (dB)": 3, "MS-SSIM": 5, "MS-SSIM (dB)": 3, "MSE": 3}
 MISSING = "–"
@@ -45,6 +45,11 @@ def to_markdown(frame: pd.DataFrame, caption: str) -> str:
     lines = [f"**{caption}**", "", _markdown_row(str(c) for c in frame)]
     lines.append("|" + "|".join("---:" if r else "---" for r in right) + "|")
     return "\n".join([*lines, *(_markdown_row(row) for row in formatted(frame))]) + "\n"
+
+
+def for_screen(frame: pd.DataFrame, caption: str) -> str:
+    """The table as Markdown for the screen: where it is wider than the terminal, its cells are wrapped."""
+    return terminal.fitted(to_markdown(frame, caption))
 
 
 def _markdown_row(cells: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from PIL import Image as pillow
 
 from benchmarks.datasets.files import below
 from benchmarks.datasets.lmdb_images import key, metadata, refuse_cut
-from benchmarks.tables.files import to_markdown
+from benchmarks.tables.files import for_screen
 from core import atomic
 from core.codec import TesseraError
 from core.images import decode_image, open_image
@@ -134,7 +134,7 @@ def sizes(config: Mapping[str, Any], run: Any) -> int:
         payload = codec.payload_bits(stream) // 8  # type: ignore[attr-defined]
         rows.append({"file": title, "bytes": len(stream), "payload": payload, "header": len(stream) - payload,
                      "bpp": 8 * len(stream) / pixels})  # fmt: skip
-    print(to_markdown(pd.DataFrame(rows), f"{Path(str(config['input'])).name}, {image.shape[1]}x{image.shape[0]}"))
+    print(for_screen(pd.DataFrame(rows), f"{Path(str(config['input'])).name}, {image.shape[1]}x{image.shape[0]}"))
     return 0
 
 

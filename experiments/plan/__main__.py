@@ -1,7 +1,7 @@
 """The single list of what the paper contains: cells, figures and tables, each by one shell command a user could type.
 
-python -m experiments.plan                  # the table: what is done, missing, failed, or cannot run here, and why
-python -m experiments.plan qres             # the same for a part: quick, paper, classical, qres, mcquic, vecvq, ...
+python -m experiments.plan                  # a summary: how much of each part is done, missing, failed, or cannot run
+python -m experiments.plan qres             # the tasks of a part, and why some cannot run: paper, qres, vecvq, ...
 python -m experiments.plan run paper        # run what is missing in stages (./run_all.sh paper), then the report
 python -m experiments.plan run jpeg-kodak   # a task by its name, with what has to come before it
 
@@ -16,7 +16,19 @@ from pathlib import Path
 
 from core.places import default_results
 from experiments.plan.catalogue import JOBS, TASKS
-from experiments.plan.task import Task, chosen
+from experiments.plan.task import ROOT, Task, chosen
+
+PARTS = {
+    "quick": "real curves on the embedded images",
+    "paper": "everything",
+    "classical": "classical codecs, and the data sets",
+    "qres": "quantised hierarchical VAEs",
+    "mcquic": "multi-codebook quantisers",
+    "vecvq": "codes on toy sources",
+    "vqvae": "the VQ-VAE family",
+    "llvq": "lattices",
+    "rec": "relative entropy coding",
+}  # the jobs, in words
 
 
 def run(tasks: Sequence[Task], results: str) -> int:
@@ -41,14 +53,20 @@ def run(tasks: Sequence[Task], results: str) -> int:
 
 
 def main(words: Sequence[str]) -> int:
-    """``[run|task|markers] [NAME ...] [results=DIR]``: without a verb the table is printed.
+    """``[run|task|markers] [NAME ...] [results=DIR]``: without a verb tasks are listed, without a name summed up.
 
     ``task`` runs one task whatever comes before it, ``markers`` tells Snakemake what is done: both are for Snakemake.
     """
+    from core import manual
     from core.codec import TesseraError
     from core.options import check_text
     from core.registry import unknown
 
+    if any(word in manual.WORDS for word in words):
+        print(
+            manual.page(__doc__, (), ("parts", PARTS.items()), ("options", [("results=results", "the results folder")]))
+        )
+        return 0
     results = next((w.removeprefix("results=") for w in words if w.startswith("results=")), default_results())
     names = [w for w in words if not w.startswith("results=")]
     verb = names.pop(0) if names[:1] and names[0] in ("run", "task", "markers") else "table"
@@ -58,6 +76,8 @@ def main(words: Sequence[str]) -> int:
         for name in names:
             if name not in known:
                 raise unknown("job or task of the plan", name, {*known, "run"})
+        if verb == "table" and not names:
+            return overview(results)
         return _do(verb, names or ["quick" if verb == "run" else "paper"], results)
     except TesseraError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -67,12 +87,35 @@ def main(words: Sequence[str]) -> int:
         return 130
 
 
+def overview(results: str) -> int:
+    """Print a line for each part of the plan, what failed, and how to see more."""
+    from experiments.plan.state import counted, state, summary
+
+    states = {task.name: state(task, results) for task in TASKS}
+    parts = [name for name in PARTS if name != "paper"]
+    lines = {name: counted(states[task.name] for task in TASKS if name in task.jobs) for name in parts}
+    print(f"{'':12}{'done':>6}{'missing':>9}{'failed':>8}{'cannot run':>12}   results")
+    for name, (words, there, wanted) in lines.items():
+        row = f"{words['done']:>6}{words['missing']:>9}{words['failed']:>8}{words['cannot run']:>12}"
+        print(f"{name:12}{row}   {f'{there} of {wanted}':<13} {PARTS[name]}")
+    print(f"\n{summary(states.values())}")
+    for found in states.values():
+        for text in found.failed[:1]:
+            print(f"failed: {found.task.name}: {text}")
+    print("\npython -m experiments.plan NAME   the tasks of a part (or of paper: all), and why some cannot run here")
+    print("python -m experiments.plan run NAME   runs what is missing of it")
+    return 0
+
+
 def _do(verb: str, names: Sequence[str], results: str) -> int:
+    from core.codec import TesseraError
     from experiments.plan import runner
     from experiments.plan import state as progress
 
     if verb == "task":
         return max(runner.perform(task, results) for task in chosen(TASKS, names) if task.name in names)
+    if verb != "table" and not (ROOT / "pyproject.toml").is_file():
+        raise TesseraError("the plan runs in a checkout of the repository, where it keeps its results: clone it.")
     if verb in ("run", "markers"):
         needed = chosen(TASKS, names, lambda task: progress.state(task, results, notes=False).complete)
         if verb == "run":

@@ -74,11 +74,16 @@ def table(states: Iterable[State]) -> str:
     return "\n".join(lines)
 
 
-def summary(states: Iterable[State]) -> str:
-    """How many tasks and results there are of each kind, in one line."""
+def counted(states: Iterable[State]) -> tuple[dict[str, int], int, int]:
+    """The number of tasks of each kind, of results that are there, and of results that can be had."""
     words, listed = ("done", "failed", "missing", "cannot run"), list(states)
     counts = {word: sum(s.word.endswith(word) for s in listed) for word in words}
-    there, wanted = sum(s.done for s in listed), sum(s.wanted for s in listed)
+    return counts, sum(s.done for s in listed), sum(s.wanted for s in listed)
+
+
+def summary(states: Iterable[State]) -> str:
+    """Numbers of tasks and results of each kind, in one line."""
+    counts, there, wanted = counted(states)
     return f"{', '.join(f'{n} {word}' for word, n in counts.items())}; {there} of {wanted} results are there"
 
 

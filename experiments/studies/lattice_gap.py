@@ -20,7 +20,7 @@ from torch import Tensor
 from benchmarks.figures import paper
 from benchmarks.figures.toy import Line, excess_figure
 from benchmarks.store import records
-from benchmarks.tables.files import to_markdown
+from benchmarks.tables.files import for_screen
 from core.codec import TesseraError
 from core.frequencies import entropy_bits
 from core.places import default_results
@@ -86,6 +86,6 @@ def gap(config: Mapping[str, Any], run: Any) -> int:
     stem, title = f"lattice_gap_{source.name}", f"{source.title}: lattices with ideal entropy coding"
     figure = excess_figure(stem, title, lines, limit.shannon, ("above Shannon's lower bound",))
     frame, results = pd.DataFrame(rows), Path(config["results"])
-    print(to_markdown(frame, title))
+    print(for_screen(frame, title))
     print(*table.write(frame, results, stem, title), *paper.render(figure, results / "figures"), sep="\n")
     return 0

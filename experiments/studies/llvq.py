@@ -23,7 +23,7 @@ from benchmarks.datasets import ImageSet, MissingData, NamedImage, open_dataset,
 from benchmarks.figures.gallery import save_gallery
 from benchmarks.measure.provenance import provenance
 from benchmarks.store import records
-from benchmarks.tables.files import to_files, to_markdown
+from benchmarks.tables.files import for_screen, to_files
 from core import checkpoint, places
 from core.checkpoint import Weights
 from core.codec import Image, Method, MissingWeights, TesseraError
@@ -86,7 +86,7 @@ def llvq(config: Mapping[str, Any], run: Any) -> int:
             print(*save_gallery(shown, results / "figures" / f"llvq_{dataset}_reconstructions"), sep="\n")
     frame = table(measured, config)
     caption = "LL-VQ-VAE: effective codebook size, published and measured"
-    print(to_markdown(frame, caption))
+    print(for_screen(frame, caption))
     print(*to_files(frame, results / "tables" / "codebook_llvq", caption), sep="\n")
     print(*(f"not measured: {sentence}" for sentence in missing), sep="\n")
     return (1 if measured else 2) if missing else 0

@@ -15,7 +15,7 @@ import pandas as pd
 
 from benchmarks.datasets import open_dataset
 from benchmarks.store import records
-from benchmarks.tables.files import to_markdown
+from benchmarks.tables.files import for_screen
 from core import checkpoint
 from core.codec import Image, TesseraError
 from core.images import as_rgb
@@ -55,7 +55,7 @@ def sizes(config: Mapping[str, Any], run: Any) -> int:
         print(rows[-1], flush=True)
     frame = pd.DataFrame(rows)
     caption = f"Bytes of {base.name} on {config['dataset']}, mean of {len(images)} images, same weights and latents"
-    print(to_markdown(frame, caption))
+    print(for_screen(frame, caption))
     print(*table.write(frame, config["results"], f"official_sizes_{base.name}", caption), sep="\n")
     return 0
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from benchmarks.measure import meter
 from benchmarks.store import records
-from benchmarks.tables.files import to_markdown
+from benchmarks.tables.files import for_screen
 from core import devices
 from core.places import default_results
 from experiments.wiring import experiment, guarded
@@ -94,7 +94,7 @@ def quantizer_speed(config: Mapping[str, Any], run: Any) -> int:
     where = f"{config['threads']} thread{'s' * (config['threads'] > 1)}" if device == "cpu" else device
     caption = f"Cost of quantisers, {config['vectors']} vectors at once, {where} ({meter.time_note(device)})"
     frame = pd.DataFrame(rows)
-    print(to_markdown(frame, caption))
+    print(for_screen(frame, caption))
     print(*table.write(frame, config["results"], "speed_quantizers", caption), sep="\n")
     return 0
 

@@ -26,7 +26,7 @@ from benchmarks.figures import paper
 from benchmarks.measure.provenance import provenance
 from benchmarks.store import records
 from benchmarks.store.names import slug
-from benchmarks.tables.files import to_files, to_markdown
+from benchmarks.tables.files import for_screen, to_files
 from core import places
 from core.codec import TesseraError
 from core.entropy import Decoder, Encoder
@@ -256,7 +256,7 @@ def overhead(config: Mapping[str, Any], run: Any) -> int:
         chosen = [r for r in made if r["track"] == track]
         title = f"Coders of relative entropy coding, {caption}: bits of decoded payloads, CPU time of one thread"
         frame = table(chosen)
-        print(to_markdown(frame, title))
+        print(for_screen(frame, title))
         print(*to_files(frame, results / "tables" / f"rec_overhead_{track}", title), sep="\n")
     for figure in figures(made):
         print(*paper.render(figure, results / "figures"), sep="\n")

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from benchmarks.measure import meter
 from benchmarks.store import records
-from benchmarks.tables.files import to_markdown
+from benchmarks.tables.files import for_screen
 from core import onednn
 from core.places import default_results
 from experiments.wiring import experiment, guarded
@@ -62,7 +62,7 @@ def search_speed(config: Mapping[str, Any], run: Any) -> int:
     frame = pd.DataFrame([row for codes in CODES for row in _rows(codes, vectors, config["repeats"])])
     threads = config["threads"]
     caption = f"Nearest of K codes, {vectors} vectors of {DIM}, {threads} thread{'s' * (threads > 1)} (CPU seconds)"
-    print(to_markdown(frame, caption))
+    print(for_screen(frame, caption))
     for module, sentence in COMPARED.items():
         if _module(module) is None:
             print(sentence)

@@ -28,7 +28,7 @@ from torch import nn
 
 from benchmarks.measure.provenance import provenance
 from benchmarks.store import records
-from benchmarks.tables.files import to_files, to_markdown
+from benchmarks.tables.files import for_screen, to_files
 from core import memory
 from core.codec import TesseraError
 from core.places import default_results
@@ -66,7 +66,7 @@ def train_speed(config: Mapping[str, Any], run: Any) -> int:
     records.write(Path(config["results"]) / "training_speed.json", {**facts, "rows": measured, "provenance": origin})
     caption = f"A training step of {config['batch']} crops of {config['crop']}, one thread (CPU seconds)"
     frame = pd.DataFrame([_row(found, config["batch"] * config["crop"] ** 2) for found in measured])
-    print(to_markdown(frame, caption))
+    print(for_screen(frame, caption))
     print(*to_files(frame, Path(config["results"]) / "tables" / "speed_training", caption), sep="\n")
     return 0
 

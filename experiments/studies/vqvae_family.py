@@ -28,7 +28,7 @@ from benchmarks.figures.gallery import save_gallery
 from benchmarks.figures.usage import usage_figures
 from benchmarks.store import CellResult
 from benchmarks.store.names import slug
-from benchmarks.tables.files import to_files, to_markdown
+from benchmarks.tables.files import for_screen, to_files
 from core import checkpoint
 from core.codec import Image, Method
 from core.places import default_results
@@ -232,5 +232,5 @@ def _gallery(static: Sequence[CellResult], config: Mapping[str, Any], title: str
 
 def _table(frame: pd.DataFrame, stem: str | Path, caption: str, shown: bool = True) -> list[Path]:
     if shown:
-        print(to_markdown(frame, caption))
+        print(for_screen(frame, caption))
     return to_files(frame, stem, caption)

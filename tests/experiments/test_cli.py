@@ -33,6 +33,10 @@ def cells(folder: Path = Path("results")) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
+        (("method=JPGE",), "unknown method 'JPGE': did you mean jpeg"),
+        (("method=jpeg", HERE, "quality=50"), "write params.quality=50, or points=50"),
+        (("method=jpeg", HERE, "qality=50"), "did you mean params.quality"),
+        (("method=jpeg", "dataset=pictures"), "write dataset=folder:pictures"),
         (("method=jpge",), "unknown method 'jpge': did you mean jpeg"),
         (("methods=jpeg,wepb",), "unknown method 'wepb': did you mean webp"),
         (("method=jpeg", "dataset=kodka"), "unknown data set 'kodka': did you mean kodak"),
@@ -95,8 +99,13 @@ def test_a_mistake_in_a_family_command(command, words, sentence):
 
 
 def test_help_and_print_config_write_nothing(command, tmp_path):
-    assert "train|evaluate" in command("qres", "help").out
-    assert "Commands:" in command(RD, "help").out
+    family = command("qres", "help").out
+    assert "python -m qres train" in family and "  compress " in family and "  qres3m_vr " in family
+    script = command(RD, "help").out
+    assert script.startswith("Rate-distortion curves") and "  points=None " in script and "smoke" in script
+    assert "mongo" not in script.lower() and command(RD, "--help").out == script
+    shown = command("qres", "compress", "help").out
+    assert "input=photo.png" in shown and "overwrite=False" in shown and "python -m qres train" not in shown
     shown = command(RD, "print_config", "with", "method=jpeg", "params.subsampling=4:4:4")
     assert shown.code == 0 and "subsampling = '4:4:4'" in shown.out and "quality = 50" in shown.out
     assert "lmb = 16" in command(RD, "print_config", "with", "method=qres34m").out

@@ -15,7 +15,7 @@ from core.registry import method_packages
 
 ROOT = Path(__file__).resolve().parents[2]
 FAMILIES = {*method_packages()} - {"benchmarks"}
-OURS = {"core", "benchmarks", "experiments", *FAMILIES}
+OURS = {"core", "benchmarks", "experiments", "tessera", *FAMILIES}
 RULER = {"core", "benchmarks"}
 # By place, the innermost that is named: a folder with what is below it, or the files of a folder (``/*``).
 MAY = {
@@ -27,6 +27,7 @@ MAY = {
     "experiments": RULER | {"experiments"},
     "experiments/families": OURS,
     "experiments/studies": OURS,
+    "tessera": OURS,
 }
 # Rooms of the ruler, each called as the folder of results that it fills, and those that fill none.
 ROOMS = {"store", "curves", "tables", "figures", "page"} | {"classical", "datasets", "measure"}
