@@ -20,7 +20,7 @@ MODELS = {
     "irec2_small": {Strided, ChangesInTime},
     "rvae_small": {Strided},
     "vqvae": {Strided, CountsCodes},
-    "lattice_e8": {Strided, CountsCodes},
+    "lattice_e8": {Strided, CountsCodes, ChangesInTime, HasTrainingOptions},
 }
 PROTOCOLS = (Strided, ChangesInTime, Freezes, HasTrainingOptions, HasLambda, CountsCodes)
 
