@@ -284,7 +284,7 @@ def _observe(ex: Experiment, words: Sequence[str]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".writable").touch()
-        (folder / ".writable").unlink()
+        (folder / ".writable").unlink(missing_ok=True)  # another command may have been faster
     except OSError as error:
         raise TesseraError(
             f"{folder} cannot be written ({error.strerror}): give another place with results=DIR."
