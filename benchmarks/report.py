@@ -2,7 +2,7 @@
 
     python benchmarks/report.py
     python benchmarks/report.py with results=/scratch/results
-    python benchmarks/report.py with published=vtm18,qarv-paper processes=1
+    python benchmarks/report.py with published=vtm18,qarv-paper jobs=1
     python benchmarks/report.py with figures=False                          # in a third of the time: page and tables
 
 ``published`` names the published curves that stand beside the measured ones in the figures on paper; on the page the
@@ -24,32 +24,32 @@ from benchmarks.curves.curve import Curve
 from benchmarks.curves.groups import BD_NOTE, PUBLISHED, Group, Pairs, drawn_metrics, group_curves
 from benchmarks.figures import comparisons, stored
 from benchmarks.figures import figure as figures
-from benchmarks.figures.drawing import processors, render_all
+from benchmarks.figures.drawing import render_all
 from benchmarks.figures.rd import Part, bd_figure, bd_name, metric_axis, rd_figure
 from benchmarks.page import page
 from benchmarks.store import CellResult, Store, listing
 from benchmarks.tables import files
 from benchmarks.tables import results as tables
-from core import commandline, places
+from core import commandline, crew, places
 from core.codec import TesseraError
 
 CROWDED = 16  # measured curves beyond which a figure on paper is drawn in parts
 LATTICES = ("lattice_", "llvq_")
-DEFAULTS = {"results": places.default_results(), "published": ",".join(PUBLISHED), "processes": "", "figures": "True"}
+DEFAULTS = {"results": places.default_results(), "published": ",".join(PUBLISHED), "jobs": "", "figures": "True"}
 
 
 def build_report(
     results: Path | str,
     published: Sequence[str] = PUBLISHED,
-    processes: int = 1,
+    jobs: int = 1,
     draw: bool = True,
 ) -> list[Path]:
     """Make figures, tables, curves and the page from results; returns the files written into their folder, the page
     last.
 
     ``published`` are labels of published curves drawn on paper; labels that a data set does not have are passed over.
-    ``processes`` draw the figures that are not there; without ``draw`` those on paper stay as they are, and nothing is
-    removed. Raises StoreError when files cannot be written.
+    ``jobs`` processes draw the figures that are not there; without ``draw`` those on paper stay as they are, and
+    nothing is removed. Raises StoreError when files cannot be written.
     """
     store = Store(results)
     cells = store.cells()
@@ -65,17 +65,17 @@ def build_report(
         drawn += comparisons.lossless_figures(lossless)
     own = {path.stem for path in paths} | {figure.name for figure in drawn}  # the page has these from the curves
     if draw:
-        paths += _drawn(drawn, store.root, processes)
+        paths += _drawn(drawn, store.root, jobs)
         listing.replace(store.root / "report_files.json", paths, store.root)
     return [*paths, build_page(store, cells, groups, lossless, published, own)]
 
 
-def _drawn(drawn: Sequence[figures.Figure], root: Path, processes: int) -> list[Path]:
+def _drawn(drawn: Sequence[figures.Figure], root: Path, jobs: int) -> list[Path]:
     """Draw the report's own figures and those of which commands stored the data, whose JSON stays the commands'."""
     folder, sizes = root / "figures", stored.codebook_size_figures(root)
     own = {figure.name for figure in (*drawn, *sizes)} | _former(root)
-    paths = render_all([*drawn, *sizes], folder, processes) + stored.picture_figures(root)
-    return paths + render_all(stored.data_figures(folder, own), folder, processes, data=False)
+    paths = render_all([*drawn, *sizes], folder, jobs) + stored.picture_figures(root)
+    return paths + render_all(stored.data_figures(folder, own), folder, jobs, data=False)
 
 
 def _former(root: Path) -> set[str]:
@@ -174,13 +174,11 @@ def report(options: dict[str, str]) -> None:
     """Build the report of a results folder and say where it is."""
     if not any(root.is_dir() for root in places.roots(options["results"])):
         raise TesseraError(f"there is no results folder {options['results']}: measure something first.")
-    chosen = options["processes"] or str(processors())
-    if not chosen.isdigit() or int(chosen) < 1:
-        raise TesseraError(f"processes={chosen} must be a whole number of at least 1.")
+    jobs = crew.jobs(int(options["jobs"] or 0) or None)
     if options["figures"] not in ("True", "False"):
         raise TesseraError(f"figures={options['figures']} must be True or False.")
     draw = options["figures"] == "True"
-    paths = build_report(Path(options["results"]), options["published"].split(","), int(chosen), draw)
+    paths = build_report(Path(options["results"]), options["published"].split(","), jobs, draw)
     print(f"{len(paths)} files from {options['results']}; open {paths[-1]}")
 
 

@@ -119,7 +119,7 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("quantizers", "input"), Words()),
     **dict.fromkeys(("steps", "batch", "cycles", "threads", "log_every", "save_every", "repeats", "seeds"), COUNT),
     **dict.fromkeys(("vectors", "samples", "block_samples", "processes", "size", "height", "width", "n"), COUNT),
-    **dict.fromkeys(("coded", "mutations"), COUNT),
+    **dict.fromkeys(("coded", "mutations", "jobs"), COUNT),
     "limit": Whole(),  # 0 is refused where it is known of what
     "seed": SEED,
     "bootstrap": Whole(0, 10**6),

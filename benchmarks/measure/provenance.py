@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks.measure.meter import cuda
 from benchmarks.store.store import now
+from core import crew
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("torch", "numpy", "constriction", "pillow", "imagecodecs")
@@ -29,6 +30,7 @@ def provenance(device: str = "cpu", sacred_run: str = "") -> dict[str, Any]:
         "cpu": _cpu(),
         "gpu": cuda().get_device_name() if device != "cpu" else "",
         "threads": sys.modules["torch"].get_num_threads() if "torch" in sys.modules else os.cpu_count(),
+        "jobs": crew.beside(),  # processes at work at once, this one included
         "omp_num_threads": os.environ.get("OMP_NUM_THREADS", ""),
         "started": now(),
         "command": command_line(sys.argv),

@@ -4,6 +4,7 @@ python -m experiments.plan                  # a summary: how much of each part i
 python -m experiments.plan qres             # the tasks of a part, and why some cannot run: paper, qres, vecvq, ...
 python -m experiments.plan run paper        # run what is missing in stages (./run_all.sh paper), then the report
 python -m experiments.plan run jpeg-kodak   # a task by its name, with what has to come before it
+python -m experiments.plan run paper jobs=1 # one task at a time, for seconds that nothing beside lengthens
 
 This module needs the standard library alone until something is counted or run: the Snakefile reads it, too.
 """
@@ -29,19 +30,15 @@ PARTS = {
     "llvq": "lattices",
     "rec": "relative entropy coding",
 }  # the jobs, in words
+OPTIONS = ("results=", "jobs=")
 
 
-def run(tasks: Sequence[Task], results: str) -> int:
-    """Run every task of which something is missing, in stages; returns 0, or 1 when something failed."""
-    from experiments.plan.runner import perform
+def run(tasks: Sequence[Task], results: str, jobs: int = 1) -> int:
+    """Run every task of which something is missing, ``jobs`` at once; returns 0, or 1 when something failed."""
+    from experiments.plan.schedule import perform_all
     from experiments.plan.state import state, summary, table
 
-    failed = 0
-    for number, task in enumerate(tasks, start=1):
-        before = state(task, results, notes=False)
-        if before.wanted > before.done:
-            print(f"[{number}/{len(tasks)}] {task.name}: {task.command}", flush=True)
-            failed += perform(task, results)
+    failed = perform_all(tasks, results, jobs)
     states = [state(task, results) for task in tasks]
     left = [found for found in states if found.word != "done" or found.reasons]
     if left:
@@ -53,38 +50,46 @@ def run(tasks: Sequence[Task], results: str) -> int:
 
 
 def main(words: Sequence[str]) -> int:
-    """``[run|task|markers] [NAME ...] [results=DIR]``: without a verb tasks are listed, without a name summed up.
+    """``[run|task|markers] [NAME ...] [results=DIR] [jobs=N]``: by default tasks are listed, without a name summed up.
 
     ``task`` runs one task whatever comes before it, ``markers`` tells Snakemake what is done: both are for Snakemake.
     """
-    from core import manual
+    from core import crew, manual
     from core.codec import TesseraError
-    from core.options import check_text
     from core.registry import unknown
 
     if any(word in manual.WORDS for word in words):
-        print(
-            manual.page(__doc__, (), ("parts", PARTS.items()), ("options", [("results=results", "the results folder")]))
-        )
+        options = [("results=results", "the results folder")]
+        options.append(("jobs=N", "tasks at once, of one thread each; default: a task for each processor"))
+        print(manual.page(__doc__, (), ("parts", PARTS.items()), ("options", options)))
         return 0
-    results = next((w.removeprefix("results=") for w in words if w.startswith("results=")), default_results())
-    names = [w for w in words if not w.startswith("results=")]
+    names = [w for w in words if not w.startswith(OPTIONS)]
     verb = names.pop(0) if names[:1] and names[0] in ("run", "task", "markers") else "table"
     try:
-        check_text("results", results, "results")
+        results, jobs = _options([w for w in words if w.startswith(OPTIONS)])
         known = {*JOBS, *(task.name for task in TASKS)}
         for name in names:
             if name not in known:
                 raise unknown("job or task of the plan", name, {*known, "run"})
         if verb == "table" and not names:
             return overview(results)
-        return _do(verb, names or ["quick" if verb == "run" else "paper"], results)
+        return _do(verb, names or ["quick" if verb == "run" else "paper"], results, crew.jobs(jobs))
     except TesseraError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here.", file=sys.stderr)
         return 130
+
+
+def _options(words: Sequence[str]) -> tuple[str, int | None]:
+    """The results folder and the number of jobs, None as by default."""
+    from core.options import check_text, literal
+
+    given = dict(word.split("=", 1) for word in words)
+    check_text("results", given.get("results", "results"), "results")
+    check_text("jobs", given.get("jobs", "1"), "1")
+    return given.get("results", default_results()), literal(given.get("jobs", "None"))
 
 
 def overview(results: str) -> int:
@@ -107,7 +112,7 @@ def overview(results: str) -> int:
     return 0
 
 
-def _do(verb: str, names: Sequence[str], results: str) -> int:
+def _do(verb: str, names: Sequence[str], results: str, jobs: int) -> int:
     from core.codec import TesseraError
     from experiments.plan import runner
     from experiments.plan import state as progress
@@ -119,7 +124,7 @@ def _do(verb: str, names: Sequence[str], results: str) -> int:
     if verb in ("run", "markers"):
         needed = chosen(TASKS, names, lambda task: progress.state(task, results, notes=False).complete)
         if verb == "run":
-            return run(needed, results)
+            return run(needed, results, jobs)
         progress.refresh_markers(chosen(TASKS, names), needed, results)
         return 0
     states = [progress.state(task, results) for task in chosen(TASKS, names)]
