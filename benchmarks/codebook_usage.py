@@ -1,4 +1,4 @@
-"""How codebooks are used on a data set: effective size, perplexity, entropy, dead codes, beside bits and distortion.
+"""Use of codebooks on a data set: effective size, perplexity, entropy, dead codes, beside bits and distortion.
 
     python benchmarks/codebook_usage.py with dataset=fashion_mnist methods=vqvae,vqvae_ema,fsq limit=1000
     python benchmarks/codebook_usage.py with dataset=fashion_mnist method=vqvae_ema points=64 weights=PATH

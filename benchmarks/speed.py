@@ -1,4 +1,4 @@
-"""How fast codecs are and where the time goes, beside what this machine can do at all, measured in the same run.
+"""Speed of codecs and where the time goes, beside what this machine can do at all, measured in the same run.
 
     python benchmarks/speed.py with method=qres3m_vr
     python benchmarks/speed.py with method=qres34m weights=PATH                # a 512x768 crop, one CPU thread

@@ -1,4 +1,4 @@
-"""What a training step costs, with plain torch and with the compiled kernels, interleaved on the same machine.
+"""Cost of a training step, with plain torch and with the compiled kernels, interleaved on the same machine.
 
     python benchmarks/train_speed.py
     python benchmarks/train_speed.py with methods=qres34m_vr batch=4 crop=128 repeats=10

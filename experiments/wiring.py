@@ -1,4 +1,4 @@
-"""What every command shares: Sacred experiments, readable errors, and their exit codes.
+"""Base of every command: Sacred experiments, readable errors, and their exit codes.
 
 Commands read ``python SCRIPT [COMMAND] with key=value ...``. ``help`` says what a script is for and lists its options;
 ``print_config``, ``-F DIR`` and ``with FILE.json`` are Sacred's. A user's mistake is one sentence on stderr and exit

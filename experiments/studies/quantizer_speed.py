@@ -1,4 +1,4 @@
-"""What a quantiser costs per vector: lattices against codebooks, in nanoseconds on one CPU thread."""
+"""Cost of a quantiser per vector: lattices against codebooks, in nanoseconds on one CPU thread."""
 
 from __future__ import annotations
 

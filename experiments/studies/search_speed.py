@@ -1,4 +1,4 @@
-"""How fast the nearest code is found, beside the matrix product alone, faiss and vector-quantize-pytorch in one run."""
+"""Speed of the search for nearest codes, beside the matrix product alone, faiss and vector-quantize-pytorch."""
 
 from __future__ import annotations
 

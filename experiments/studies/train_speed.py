@@ -1,4 +1,4 @@
-"""What a training step costs, with plain torch and with the compiled kernels, interleaved on the same machine."""
+"""Cost of a training step, with plain torch and with the compiled kernels, interleaved on the same machine."""
 
 from __future__ import annotations
 
