@@ -56,7 +56,7 @@ def test_public_names_have_docstrings(package: str) -> None:
     for path in files:
         tree = ast.parse(path.read_text())
         first = (ast.get_docstring(tree) or "").partition(" ")[0]
-        riddle = first in ("What", "How", "Where", "Which")  # a docstring says what a module is: it begins with the noun
+        riddle = first in ("What", "How", "Where", "Which")  # it begins with the noun that the module is
         bare += [] if first and not riddle else [f"{path}: the module"]
         bare += [f"{path}:{node.lineno} {node.name}" for node in _public(tree) if not ast.get_docstring(node)]
     assert not bare
