@@ -1,6 +1,6 @@
 """Long work on machines that may vanish: a training and a sweep ended at random points end as if undisturbed.
 
-    python benchmarks/preemption.py                     # 50 ends; some ten minutes
+    python benchmarks/preemption.py                     # 50 ends; some ten minutes on a quiet machine
     python benchmarks/preemption.py with kills=500 seed=1
     python benchmarks/preemption.py with smoke
 

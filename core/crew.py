@@ -107,9 +107,9 @@ class Crew:
         Raises what the work raised.
         """
         while True:
-            pipes = {pipe: worker for worker in self._working.values() for pipe in worker.pipes}
+            pipes: dict[Any, _Worker] = {pipe: worker for worker in self._working.values() for pipe in worker.pipes}
             for ready in wait(list(pipes)):
-                pipes[ready].listen(ready)  # type: ignore[index]
+                pipes[ready].listen(ready)  # type: ignore[arg-type]
             self._show()
             for name, worker in self._working.items():
                 if worker.ended:

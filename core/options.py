@@ -126,6 +126,7 @@ RULES: Mapping[str, Rule] = {
     "alpha": OneOf(("white", "black")),
     "depth": OneOf((8,)),
     "figures": SWITCH,
+    "amp": OneOf((True, False, "auto")),
     "check": OneOf(("yes", "no")),
     "scales": Numbers(),
     **dict.fromkeys(("lr", "clip", "limit_s", "connect_s", "read_s"), POSITIVE),

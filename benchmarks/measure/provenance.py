@@ -62,12 +62,30 @@ def _version(package: str) -> str:
         return ""
 
 
+def processor(device: str = "cpu") -> str:
+    """What a table of seconds names: the GPU, or the processor, its family and model and how wide its vectors are.
+
+    Virtual machines often hide which one of a maker's processors it is; family and model still tell.
+    """
+    if device != "cpu":
+        return str(cuda().get_device_name())
+    facts = [f"{name.removeprefix('cpu ')} {_fact(name)}" for name in ("cpu family", "model") if _fact(name)]
+    flags = _fact("flags").split()
+    facts += [width for width, flag in (("AVX-512", "avx512f"), ("AVX2", "avx2")) if flag in flags][:1]
+    return f"{_cpu()} ({', '.join(facts)})" if facts else _cpu()
+
+
 def _cpu() -> str:
+    return _fact("model name") or platform.processor() or platform.machine()
+
+
+def _fact(name: str) -> str:
+    """What Linux says of the first processor; '' where it says nothing."""
     try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-        return found[1].strip() if found else platform.machine()
+        found = re.search(rf"^{name}\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
-        return platform.processor() or platform.machine()
+        return ""
+    return found[1].strip() if found else ""
 
 
 def command_line(argv: Iterable[str]) -> str:
