@@ -12,12 +12,16 @@ This module needs the standard library alone until something is counted or run: 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from core.places import default_results
 from experiments.plan.catalogue import JOBS, TASKS
 from experiments.plan.task import ROOT, Task, chosen
+
+if TYPE_CHECKING:
+    from experiments.plan.state import State
 
 PARTS = {
     "quick": "real curves on the embedded images",
@@ -33,13 +37,17 @@ PARTS = {
 OPTIONS = ("results=", "jobs=")
 
 
-def run(tasks: Sequence[Task], results: str, jobs: int = 1) -> int:
-    """Run every task of which something is missing, ``jobs`` at once; returns 0, or 1 when something failed."""
+def run(tasks: Sequence[Task], results: str, jobs: int = 1, done: Mapping[str, State] | None = None) -> int:
+    """Run every task of which something is missing, ``jobs`` at once; returns 0, or 1 when something failed.
+
+    ``done`` are states of tasks, by their names, that are known to be complete: they are not looked at again.
+    """
     from experiments.plan.schedule import perform_all
     from experiments.plan.state import state, summary, table
 
-    failed = perform_all(tasks, results, jobs)
-    states = [state(task, results) for task in tasks]
+    known = dict(done or {})
+    failed = perform_all(tasks, results, jobs, known)
+    states = [known.get(task.name) or state(task, results) for task in tasks]
     left = [found for found in states if found.word != "done" or found.reasons]
     if left:
         print(f"\nNot computed here:\n{table(left)}")
@@ -122,13 +130,20 @@ def _do(verb: str, names: Sequence[str], results: str, jobs: int) -> int:
     if verb != "table" and not (ROOT / "pyproject.toml").is_file():
         raise TesseraError("the plan runs in a checkout of the repository, where it keeps its results: clone it.")
     if verb in ("run", "markers"):
-        needed = chosen(TASKS, names, lambda task: progress.state(task, results, notes=False).complete)
+        states: dict[str, State] = {}
+
+        def complete(task: Task) -> bool:
+            states[task.name] = progress.state(task, results, notes=False)
+            return states[task.name].complete
+
+        needed = chosen(TASKS, names, complete)
         if verb == "run":
-            return run(needed, results, jobs)
+            done = {task.name: states[task.name] for task in needed if task.kind != "report"}
+            return run(needed, results, jobs, {name: state for name, state in done.items() if state.complete})
         progress.refresh_markers(chosen(TASKS, names), needed, results)
         return 0
-    states = [progress.state(task, results) for task in chosen(TASKS, names)]
-    print(f"{progress.table(states)}\n\n{progress.summary(states)}")
+    listed = [progress.state(task, results) for task in chosen(TASKS, names)]
+    print(f"{progress.table(listed)}\n\n{progress.summary(listed)}")
     return 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from functools import partial
 
 from core.crew import Crew, LostError
@@ -12,13 +12,14 @@ from experiments.plan.state import state
 from experiments.plan.task import Task
 
 
-def perform_all(tasks: Sequence[Task], results: str, jobs: int = 1) -> int:
-    """Run every task of which something is missing; returns how many failed.
+def perform_all(tasks: Sequence[Task], results: str, jobs: int = 1, done: Container[str] = ()) -> int:
+    """Run every task of which something is missing; returns how many failed. ``done`` are names of complete ones.
 
     Up to ``jobs`` are run at once, by processes of this one with one thread each; a task beside which nothing could
     run has all processors. What measures speed runs while nothing else does, the report when all else has ended.
     """
-    waiting, running, failed = dict(enumerate(tasks, start=1)), dict[int, Task](), 0
+    waiting = {number: task for number, task in enumerate(tasks, start=1) if task.name not in done}
+    running, failed = dict[int, Task](), 0
     with Crew(jobs) as crew:
         while waiting or running:
             while number := _next(waiting, running, jobs):

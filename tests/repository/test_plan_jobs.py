@@ -141,7 +141,7 @@ def test_the_plan_knows_jobs(command, monkeypatch):
     from experiments.plan import schedule
 
     given = []
-    monkeypatch.setattr(schedule, "perform_all", lambda tasks, results, jobs: given.append(jobs) or 0)
+    monkeypatch.setattr(schedule, "perform_all", lambda tasks, results, jobs, done: given.append(jobs) or 0)
     command("experiments.plan", "run", "jpeg-sample", "jobs=3")
     command("experiments.plan", "run", "jpeg-sample")
     assert given == [3, crew.jobs()]
