@@ -162,7 +162,7 @@ def sweep(folder: Path, methods: str) -> Work:
         found = {}
         for result in Store(at / "results").cells():
             frame = result.images
-            kept = frame[[c for c in frame if not c.endswith("_s") and c != "peak_memory_mb"]]
+            kept = frame[[c for c in map(str, frame) if not c.endswith("_s") and c != "peak_memory_mb"]]
             found[result.key] = [result.cell.json, kept.to_csv(index=False)]
         return records.digest(found)
 
