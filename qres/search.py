@@ -49,7 +49,8 @@ class Window:
 
     def cut(self, x: Tensor, stride: int) -> Tensor:
         """The window of a tensor (B, C, H / stride, W / stride)."""
-        return x[(..., *(slice(s.start // stride, s.stop // stride) for s in self.outer))]
+        rows, columns = (slice(s.start // stride, s.stop // stride) for s in self.outer)
+        return x[..., rows, columns]
 
     def keep(self, found: Tensor, into: Tensor, stride: int) -> None:
         """Put the kept part of what a window found into the whole."""
@@ -57,7 +58,8 @@ class Window:
             slice((i.start - o.start) // stride, (i.stop - o.start) // stride)
             for i, o in zip(self.inner, self.outer, strict=True)
         )
-        into[(..., *(slice(s.start // stride, s.stop // stride) for s in self.inner))] = found[..., rows, columns]
+        to_rows, to_columns = (slice(s.start // stride, s.stop // stride) for s in self.inner)
+        into[..., to_rows, to_columns] = found[..., rows, columns]
 
 
 class SearchingCodec:
@@ -121,7 +123,8 @@ def search(
     ``means`` are the encoder's, (B, z, h, w) for each block; large images are searched window by window.
     """
     found = [mean.clone() for mean in means]
-    for window in windows(*images.shape[2:], network.stride):
+    height, width = images.shape[2:]
+    for window in windows(height, width, network.stride):
         rows, columns = window.outer
         inside = [(min(h, rows.stop) - rows.start, min(w, columns.stop) - columns.start) for h, w in sizes]
         strides = [images.shape[2] // mean.shape[2] for mean in found]
@@ -204,8 +207,8 @@ class Descent:
             symbols = means[i] - prior.mean
             low = torch.floor(symbols).detach()
             share = soft_share(symbols - low, steepness)
-            both = [code_log_likelihood(s, prior.scale) for s in (low, low + 1)]
-            nats = nats - torch.lerp(*both, share).sum((1, 2, 3))
+            below, above = (code_log_likelihood(s, prior.scale) for s in (low, low + 1))
+            nats = nats - torch.lerp(below, above, share).sum((1, 2, 3))
             return low + share + prior.mean
 
         with self.autocast:
