@@ -23,6 +23,7 @@ import torch
 from pytorch_msssim import ms_ssim
 from torch import Tensor
 
+from core import devices
 from core.codec import Image, TesseraError, check_effort
 from core.images import as_rgb
 from qres.blocks import Gaussian
@@ -165,7 +166,7 @@ class Descent:
         self.start = [mean.clone() for mean in means]
         with torch.no_grad():  # None for a folded network
             self.condition = network.condition(images.new_full((len(images),), network.lmb))
-        self.autocast = torch.autocast(images.device.type, torch.bfloat16, enabled=_fast_bfloat16(images.device))
+        self.autocast = torch.autocast(images.device.type, torch.bfloat16, enabled=devices.bfloat16(str(images.device)))
 
     def run(self, steps: int) -> list[Tensor]:
         """The best means found, those of the start where none is better."""
@@ -257,10 +258,3 @@ def _signed(image: Image) -> Tensor:
     """uint8 (H, W, 1 or 3) -> (1, 3, H, W) in (-1, 1)."""
     pixels = torch.from_numpy(np.ascontiguousarray(as_rgb(image))).permute(2, 0, 1)[None]
     return pixels.float() / 127.5 - 1
-
-
-def _fast_bfloat16(device: torch.device) -> bool:
-    """Whether steps in bfloat16, which find the same symbols in less time, are faster than in float32."""
-    if device.type == "cpu":
-        return torch.cpu._is_avx512_bf16_supported()
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -29,14 +29,14 @@ SMALL = 2**26  # parameters of models whose cascade is kept twice
 Layer = Any  # (h, w, C) -> (h', w', C')
 
 
-def available(model: McQuic) -> bool:
-    """Whether a model can run here this way: on a CPU, with oneDNN."""
-    return onednn.available() and model.device.type == "cpu"
+def available(model: McQuic, decoding: torch.dtype = torch.float32) -> bool:
+    """Whether a model can run here this way: on a CPU, with oneDNN in the type it decodes in."""
+    return onednn.available() and model.device.type == "cpu" and onednn.takes(decoding)
 
 
 def network(model: McQuic, decoding: torch.dtype) -> Any:
     """What a codec calls ``encode`` and ``decode`` of: the fast form where it can run, else the model itself."""
-    if available(model):
+    if available(model, decoding):
         return Network(model, decoding)
     return model if decoding == torch.float32 else _Cast(model, decoding)
 
