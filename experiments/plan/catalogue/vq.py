@@ -1,4 +1,4 @@
-"""The VQ-VAE family on Fashion-MNIST, and the toy sources."""
+"""The VQ-VAE family on Fashion-MNIST and on CIFAR-10 in colour, and the toy sources."""
 
 from __future__ import annotations
 
@@ -19,6 +19,18 @@ CODEBOOKS = {
     "pq": ("books", "4"),
     "rvq": ("stages", "4"),  # one file for 1 to 4 stages
 }
+LATER = {  # trained in float32
+    "ifsq": ("levels", "5x3", "4x4x4", "8x6x5"),
+    "rfsq": ("stages", "4"),
+    "bsq": ("bits", "8", "16"),
+    "gsq": ("groups", "2", "4"),
+    "leech_sq": ("",),
+}
+COLOUR = {  # on the training pictures of CIFAR-10, in float32
+    **{name: CODEBOOKS[name] for name in ("vqvae_ema", "simvq", "fsq", "lfq", "pq", "rvq")},
+    **LATER,
+}
+VARIABLE = ("rvq", "rfsq")  # one file for 1 to 4 stages
 SEEDED = {"vqvae": "size=256", "vqvae_ema": "size=256", "fsq": "levels=8x6x5"}
 TOY = (
     ("banana", "source=banana"),
@@ -34,22 +46,26 @@ TOY = (
 )
 
 
-def codebooks(family: str, system: str, methods: dict[str, tuple[str, ...]], more: str) -> Iterator[Task]:
-    """Trainings of small models on Fashion-MNIST, one for each setting of the curve."""
+def codebooks(
+    family: str, system: str, methods: dict[str, tuple[str, ...]], more: str, data: str = "fashion_mnist", end: str = ""
+) -> Iterator[Task]:
+    """Trainings of small models on one data set, one for each setting of the curve; ``end`` of the folders' names."""
     for method, (setting, *points) in methods.items():
         for point in points or [""]:
-            stem = f"{method}-{point}" if point and method != "rvq" else method
+            stem = f"{method}-{point}" if point and method not in VARIABLE else method
             set_to = f" params.{setting}={point}" if stem != method else ""
             command = f"python -m {family} train with method={method}{set_to} {more} half=True"
-            run = f"runs/{method}-{point or None}-seed0" if method != "rvq" else "runs/rvq-4-seed0"
-            yield training(
-                system, stem, command, "fashion_mnist_train", (f"checkpoints/{family}/{stem}", run), minutes=120
-            )
+            run = f"{method}-{point or None}-seed0" if not end else f"{stem}{end}"
+            command += f" folder=runs/{run}" if end else ""
+            folders = (f"checkpoints/{family}/{stem}{end}", f"runs/{run}")
+            yield training(system, f"{stem}{end}", command, f"{data}_train", folders, minutes=120)
 
 
 def vq() -> Iterator[Task]:
     """Trainings, curves and codebook usage of the VQ-VAE family, and the toy sources."""
-    trained = list(codebooks("vq", "vqvae", CODEBOOKS, "params.prior=True dataset=fashion_mnist"))
+    options = "params.prior=True dataset=fashion_mnist"
+    trained = list(codebooks("vq", "vqvae", CODEBOOKS, options))
+    trained += codebooks("vq", "vqvae", LATER, f"{options} amp=False")
     for method, setting in SEEDED.items():
         stem = f"{method}-{setting.partition('=')[2]}"
         for seed in (1, 2):
@@ -62,9 +78,10 @@ def vq() -> Iterator[Task]:
             )
     yield from trained
     names, first = [task.name for task in trained], "vqvae_fashion_mnist_first_1000_test"
-    for method in CODEBOOKS:
+    for method in (*CODEBOOKS, *LATER):
         mine = [name for name in names if name.startswith(f"train-{method}")]
         yield curve("vqvae", method, "fashion_mnist", "limit=1000", after=mine)
+    yield from _colour()
     yield made(
         "vqvae",
         "usage-vqvae",
@@ -92,3 +109,21 @@ def vq() -> Iterator[Task]:
             ("paper", "vecvq"),
             minutes=DAY,
         )
+
+
+def _colour() -> Iterator[Task]:
+    """The family in colour: trained on the training pictures of CIFAR-10, measured on its test pictures."""
+    options = "params.channels=3 params.prior=True dataset=cifar10 crop=32 amp=False"
+    trained = list(codebooks("vq", "vqvae", COLOUR, options, "cifar10", "-cifar10"))
+    yield from trained
+    for method in COLOUR:
+        mine = [task.name for task in trained if task.name.startswith(f"train-{method}")]
+        yield curve("vqvae", method, "cifar10", "params.channels=3 limit=1000", after=mine)
+    yield made(
+        "vqvae",
+        "usage-vqvae-cifar10",
+        f"{USAGE} experiment=vqvae dataset=cifar10 channels=3 methods={','.join(COLOUR)}",
+        [f"tables/vqvae_cifar10_first_1000_test{end}.csv" for end in ("", "_usage")],
+        "cifar10",
+        [task.name for task in trained],
+    )
