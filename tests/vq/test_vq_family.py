@@ -24,7 +24,7 @@ from tests.support.shared import shared
 discover()
 NAMES = ("vqvae", "vqvae_ema", "vqvae_rot", "vqvae_cosine", "vqvae_ec", "simvq", "rvq", "pq", "fsq", "lfq")
 SHIPPED = checkpoint.SHIPPED / FOLDER
-FLOAT32 = [("ifsq", "5x3"), ("bsq", 8)]  # trained without autocast
+FLOAT32 = [(name, point) for name in ("ifsq", "bsq") for point in METHODS[name].points]  # trained without autocast
 POINTS = [(name, point) for name in NAMES for point in METHODS[name].points] + FLOAT32
 
 BUDGET = ("steps", "batch", "lr", "schedule", "warmup", "clip", "ema", "crop", "turns", "scales")
@@ -85,9 +85,7 @@ def test_tables_and_figures_of_the_family(command: Command, tmp_path: Path) -> N
     images = np.zeros((3, 28, 28), np.uint8)
     images[:, 9:19, 9:19] = np.array([60, 120, 240])[:, None, None]
     (folder / "t10k-images-idx3-ubyte").write_bytes(np.array([0x803, 3, 28, 28], ">i4").tobytes() + images.tobytes())
-    done = command(
-        "benchmarks/codebook_usage.py", "with", "experiment=vqvae", "smoke", f"data_root={tmp_path / 'data'}"
-    )
+    done = command("benchmarks/vqvae_table.py", "with", "smoke", f"data_root={tmp_path / 'data'}")
     assert done.code == 0, done.err
     (bits,) = (tmp_path / "results" / "tables").glob("vqvae_*test.csv")
     rows = list(csv.DictReader(bits.open()))
@@ -107,7 +105,8 @@ def test_search_speed(command: Command, tmp_path: Path) -> None:
     done = command("benchmarks/speed.py", "with", "experiment=search", "smoke")
     assert done.code == 0, done.err
     rows = list(csv.DictReader((tmp_path / "results" / "tables" / "speed_search.csv").open()))
-    assert_recorded("speed_search", "speed.py with experiment=search smoke")
+    assert_recorded("speed_search", "search_speed.py with smoke")
+    assert "is a script of its own: python benchmarks/search_speed.py" in done.err
     ours = [row for row in rows if row["search"] == "nearest (ours)"]
     assert [row["K"] for row in ours] == ["512", "8192"] and all(float(r["GFLOP/s"]) > 0 for r in rows)
     assert all(row["codes as in float64"] == "64 of 64" for row in ours)

@@ -255,6 +255,8 @@ class EvenFiniteScalar(FiniteScalar):
     """``fsq`` with the bound 2 sigmoid(1.6 z) - 1 = tanh(0.8 z), which spreads normal latents evenly."""
 
     paper: ClassVar[str] = "arXiv 2601.17124 (iFSQ)"
+    points: ClassVar[tuple[str, ...]] = ("5x3",)  # those that are shipped
+    levels: str = "5x3"
     slope: float = 0.8
 
 

@@ -19,7 +19,7 @@ class BinarySpherical(VQMethod):
 
     paper: ClassVar[str] = "Zhao, Xiong, Kraehenbuehl, arXiv 2406.07548"
     curve: ClassVar[str | None] = "bits"
-    points: ClassVar[tuple[int, ...]] = (8, 16)
+    points: ClassVar[tuple[int, ...]] = (8,)
     bits: int = 8  # of a vector
     entropy: float = 0.1  # weight of the entropy loss
     sharpness: float = 10.0  # of the soft assignment in it

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from experiments.plan.catalogue.kinds import DAY, SPEED, USAGE, curve, made, training
+from experiments.plan.catalogue.kinds import DAY, USAGE, curve, made, training
 from experiments.plan.task import Task
 
 CODEBOOKS = {
@@ -119,7 +119,7 @@ def vq() -> Iterator[Task]:
     yield made(
         "vqvae",
         "usage-vqvae",
-        f"{USAGE} experiment=vqvae",
+        "python benchmarks/vqvae_table.py",
         [f"tables/{first}{end}.csv" for end in ("", "_usage", "_seeds")],
         "fashion_mnist",
         names,
@@ -133,7 +133,7 @@ def vq() -> Iterator[Task]:
         (),
         ("data-fashion_mnist", *names),
     )
-    yield made("vqvae", "speed-search", f"{SPEED} experiment=search", ["tables/speed_search.csv"])
+    yield made("vqvae", "speed-search", "python benchmarks/search_speed.py", ["tables/speed_search.csv"])
     for name, options in TOY:
         yield Task(
             f"toy-{name}",
@@ -154,7 +154,8 @@ def _colour() -> Iterator[Task]:
     yield made(
         "vqvae",
         "usage-vqvae-cifar10",
-        f"{USAGE} experiment=vqvae dataset=cifar10 channels=3 weights=runs/colour methods={','.join(COLOUR)}",
+        f"python benchmarks/vqvae_table.py with dataset=cifar10 channels=3 weights={IN_COLOUR.runs} "
+        f"methods={','.join(COLOUR)}",
         [f"tables/vqvae_cifar10_first_1000_test{end}.csv" for end in ("", "_usage")],
         "cifar10",
         [task.name for task in trained],
