@@ -278,7 +278,8 @@ class ResidualFiniteScalar(VQMethod):
         """Stages of scalar levels behind a linear map."""
         from vq.vqvae.quantizers import FSQ, Projected, ResidualQuantizer, Standardised
 
-        stages = [Standardised(FSQ(_levels(self.levels))) for _ in range(self.max_stages)]
+        levels, commitment = _levels(self.levels), self.commitment
+        stages = [Standardised(FSQ(levels), commitment=commitment) for _ in range(self.max_stages)]
         return Projected(self.dim, ResidualQuantizer(stages, self.dropout))
 
     def codec(self, model: VQVAE) -> VQCodec:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from core.parallel import all_sum, broadcast, world_size
 from vq.vqvae.quantizer import Quantizer, QuantizerError, straight_through
@@ -58,12 +59,13 @@ class Standardised(Quantizer):
     """A quantiser of vectors that are scaled to mean 0 and variance 1 in each dimension first, and back after it.
 
     The invertible normalisation of RFSQ (arXiv 2508.15860): without it later stages get residuals that are small
-    against their range. Means and variances are moving averages over all ranks, constants of the trained model.
+    against their range. Means and variances are moving averages over all ranks, constants of the trained model. The
+    commitment is to the scaled-back vectors: without it the encoder grows its latents, and the variances with them.
     """
 
-    def __init__(self, inner: Quantizer, decay: float = 0.99) -> None:
+    def __init__(self, inner: Quantizer, *, commitment: float = 0.25, decay: float = 0.99) -> None:
         super().__init__(inner.dim, inner.codebook_sizes)
-        self.inner, self.decay = inner, decay
+        self.inner, self.commitment, self.decay = inner, commitment, decay
         self.mean: Tensor
         self.variance: Tensor
         self.ready: Tensor
@@ -76,7 +78,8 @@ class Standardised(Quantizer):
         if self.training:
             self._follow(rows.detach())
         vectors, codes, loss = self.inner.quantize((rows - self.mean) / self._spread())
-        return vectors * self._spread() + self.mean, codes, loss
+        vectors = vectors * self._spread() + self.mean
+        return vectors, codes, loss + self.commitment * F.mse_loss(rows, vectors.detach())
 
     def lookup(self, codes: Tensor) -> Tensor:
         """See ``Quantizer.lookup``."""
