@@ -21,6 +21,7 @@ TIME = Axis("log10_ms", "log10 of CPU ms per nat, encoding")
 BOUNDS: dict[str, Callable[[float], float]] = {
     "PFR: log2(I+1) + 4, Li & El Gamal 2018": lambda k: math.log2(k + 1) + 4,
     "PFR: log2(I+3.4) + 1, Li 2024": lambda k: math.log2(k + 3.4) + 1,
+    "ring toss: log2(I+1) + 2.45, 2026": lambda k: math.log2(k + 1) + 2.45,
     "GPRS: log2(I+1) + 6, Flamich 2023": lambda k: math.log2(k + 1) + 6,
     "GRS: 2 log2(KL+1) + O(1), Harsha et al. 2007": lambda k: 2 * math.log2(k + 1),
 }

@@ -202,12 +202,7 @@ class Residual(VQMethod):
 
     def codec(self, model: VQVAE) -> VQCodec:
         """A codec that uses the first ``stages`` stages."""
-        from vq.vqvae.codec import VQCodec
-        from vq.vqvae.quantizer import QuantizerError
-
-        if not 1 <= self.stages <= self.max_stages:
-            raise QuantizerError(f"stages={self.stages} must be 1 to {self.max_stages}, the stages that are trained.")
-        return VQCodec(model, self.name, checkpoint.digest(model), self.stages)
+        return _first_stages(self, model, self.stages, self.max_stages)
 
     @property
     def trained_range(self) -> tuple[int, int]:
@@ -245,17 +240,56 @@ class FiniteScalar(VQMethod):
     curve: ClassVar[str | None] = "levels"
     points: ClassVar[tuple[str, ...]] = ("5x3", "4x4x4", "8x6x5")
     levels: str = "8x6x5"
+    slope: float = 1.0  # of tanh at zero
 
     def quantizer(self) -> Quantizer:
         """Scalar levels behind a linear map."""
-        from vq.vqvae.quantizer import QuantizerError
         from vq.vqvae.quantizers import FSQ, Projected
 
-        try:
-            levels = [int(level) for level in str(self.levels).split("x")]
-        except ValueError:
-            raise QuantizerError(f"levels={self.levels} must be whole numbers joined by x, like 8x6x5.") from None
-        return Projected(self.dim, FSQ(levels))
+        return Projected(self.dim, FSQ(_levels(self.levels), slope=self.slope))
+
+
+@METHODS.register("ifsq")
+@dataclass(frozen=True)
+class EvenFiniteScalar(FiniteScalar):
+    """``fsq`` with the bound 2 sigmoid(1.6 z) - 1 = tanh(0.8 z), which spreads normal latents evenly."""
+
+    paper: ClassVar[str] = "arXiv 2601.17124 (iFSQ)"
+    points: ClassVar[tuple[str, ...]] = ("5x3",)  # those that are shipped
+    levels: str = "5x3"
+    slope: float = 0.8
+
+
+@METHODS.register("rfsq")
+@dataclass(frozen=True)
+class ResidualFiniteScalar(VQMethod):
+    """Residual stages of ``fsq``, each on residuals scaled to variance 1; one set of weights for all stages."""
+
+    paper: ClassVar[str] = "Zhu et al., arXiv 2508.15860"
+    curve: ClassVar[str | None] = "stages"
+    variable_rate: ClassVar[bool] = True
+    points: ClassVar[tuple[int, ...]] = (1, 2, 3, 4)
+    stages: int = 4
+    max_stages: int = 4
+    levels: str = "3x3x3"  # of a stage
+    dropout: bool = True  # train with a random number of stages in each step
+
+    def quantizer(self) -> Quantizer:
+        """Stages of scalar levels behind a linear map."""
+        from vq.vqvae.quantizers import FSQ, Projected, ResidualQuantizer, Standardised
+
+        levels, commitment = _levels(self.levels), self.commitment
+        stages = [Standardised(FSQ(levels), commitment=commitment) for _ in range(self.max_stages)]
+        return Projected(self.dim, ResidualQuantizer(stages, self.dropout))
+
+    def codec(self, model: VQVAE) -> VQCodec:
+        """A codec that uses the first ``stages`` stages."""
+        return _first_stages(self, model, self.stages, self.max_stages)
+
+    @property
+    def trained_range(self) -> tuple[int, int]:
+        """Any number of stages from the first."""
+        return 1, self.max_stages
 
 
 @METHODS.register("lfq")
@@ -274,3 +308,23 @@ class LookupFree(VQMethod):
         from vq.vqvae.quantizers import LFQ, Projected
 
         return Projected(self.dim, LFQ(self.bits, commitment=self.commitment, entropy=self.entropy))
+
+
+def _levels(written: object) -> list[int]:
+    """Levels that are written 8x6x5."""
+    from vq.vqvae.quantizer import QuantizerError
+
+    try:
+        return [int(level) for level in str(written).split("x")]
+    except ValueError:
+        raise QuantizerError(f"levels={written} must be whole numbers joined by x, like 8x6x5.") from None
+
+
+def _first_stages(method: Method, model: VQVAE, stages: int, trained: int) -> VQCodec:
+    """A codec that uses the first ``stages`` of the stages that are trained."""
+    from vq.vqvae.codec import VQCodec
+    from vq.vqvae.quantizer import QuantizerError
+
+    if not 1 <= stages <= trained:
+        raise QuantizerError(f"stages={stages} must be 1 to {trained}, the stages that are trained.")
+    return VQCodec(model, method.name, checkpoint.digest(model), stages)
