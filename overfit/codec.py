@@ -32,7 +32,9 @@ class OverfitCodec:
         check_image(image)
         target = np.ascontiguousarray(as_rgb(image).transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
         with fit.one_thread():
-            latents, vector = fit.fit(target, self.lmb, fit.Recipe(self.steps), torch.from_numpy(weights.start()).float())
+            latents, vector = fit.fit(
+                target, self.lmb, fit.Recipe(self.steps), torch.from_numpy(weights.start()).float()
+            )
             latents = checked_latents(latents).clamp(-LIMIT, LIMIT).round()
             groups = self._quantised(target, latents, checked_latents(vector))
         grids = layout.split_grids(latents.numpy().astype(np.int32), layout.grid_sides(*target.shape[1:]))

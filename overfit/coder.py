@@ -87,7 +87,7 @@ class Decoder:
 
     def symbols(self, tables: list[int], laplace: Laplace, rows: list[list[int]]) -> list[int]:
         """A symbol of each table; ``rows`` are the tables' cumulative frequencies."""
-        found = []
+        found, lows = [], laplace.low.tolist()
         for table in tables:
             row = rows[table]
             self.range >>= 16
@@ -96,7 +96,7 @@ class Decoder:
             self.range *= row[i + 1] - row[i]
             if self.range < _LEAST:
                 self._grow()
-            low, count = int(laplace.low[table // FRACTIONS]), len(row) - 2
+            low, count = lows[table // FRACTIONS], len(row) - 2
             found.append(low + i if i < count else self._escaped(low, count))
         return found
 

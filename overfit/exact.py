@@ -6,6 +6,8 @@ order: what rounds is said, and rounds halves up. ``core/kernels/overfit_decode.
 
 from __future__ import annotations
 
+import ctypes
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -96,6 +98,7 @@ def _decode_grid(decoder: Decoder, side: Side, level: int, weights: dict[str, Fl
     return flat.reshape(h + EDGE, stride)[EDGE:, EDGE : EDGE + w].astype(np.int32)
 
 
+@lru_cache
 def table_rows() -> list[list[int]]:
     """The cumulative frequencies of every table."""
     tables = laplace()
@@ -152,8 +155,6 @@ def _filtered(x: Floats, kernel: Floats, bias: Floats) -> Floats:
 
 
 def _long(number: int) -> Any:
-    import ctypes
-
     return ctypes.c_int64(number)
 
 

@@ -27,6 +27,8 @@ BOTH, RATE, ERROR = 3, 1, 2
 BETAS = (0.9, 0.99)
 PACE = {"context1": 0.5, "context3": 0.5, "mix1": 0.5, "mix_bias1": 0.5, "mix2": 0.1, "mix_bias2": 0.1,
     "filter1": 0.1, "filter_bias1": 0.1, "filter2": 0.1, "filter_bias2": 0.1}  # fmt: skip
+FRESH = {"context1": 0.075, "context2": 0.125, "context3": 0.05, "mix1": 0.19, "mix2": 0.1, "filter1": 0.01,
+    "filter2": 0.01}  # fmt: skip  # deviations of fresh weights
 Floats32 = NDArray[np.float32]
 
 
@@ -36,7 +38,7 @@ class Recipe:
 
     steps: int
     latents_lr: float = 0.1
-    weights_lr: float = 0.005
+    weights_lr: float = 0.01
     hard: float = 0.1  # share of steps with rounded latents
     hard_latents: float = 0.01  # of the first learning rates, at the start of that share
     hard_weights: float = 0.1
@@ -72,7 +74,7 @@ def loss_of(target: Floats32, lmb: float) -> LossFunction:
     Called with latents (N,), weights, temperature, noise, seed, and which parts to compute.
     """
     library = kernels.library("overfit_train")
-    return _torch_loss(target, lmb) if library is None else _compiled_loss(library, target, lmb)
+    return torch_loss(target, lmb) if library is None else _compiled_loss(library, target, lmb)
 
 
 def _compiled_loss(library: ctypes.CDLL, target: Floats32, lmb: float) -> LossFunction:
@@ -93,7 +95,8 @@ def _compiled_loss(library: ctypes.CDLL, target: Floats32, lmb: float) -> LossFu
     return loss
 
 
-def _torch_loss(target: Floats32, lmb: float) -> LossFunction:
+def torch_loss(target: Floats32, lmb: float) -> LossFunction:
+    """``loss_of`` without a compiled kernel."""
     wanted = torch.from_numpy(target)
     sides = layout.grid_sides(*wanted.shape[1:])
 
@@ -117,7 +120,12 @@ class _Weights:
     """Adam on the weights in place; tensors whose inputs are large take smaller steps."""
 
     def __init__(self, weights: Tensor) -> None:
-        self.weights, self.mean, self.square, self.count = weights, torch.zeros_like(weights), torch.zeros_like(weights), 0
+        self.weights, self.mean, self.square, self.count = (
+            weights,
+            torch.zeros_like(weights),
+            torch.zeros_like(weights),
+            0,
+        )
         pace = [PACE.get(t.name, 1.0) for t in layout.TENSORS]
         self.pace = torch.tensor(pace).repeat_interleave(torch.tensor(layout.SIZES))
 
@@ -141,7 +149,19 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def fit(target: Floats32, lmb: float, recipe: Recipe, begin: Tensor, each: Callable[..., None] | None = None) -> tuple[Tensor, Tensor]:
+def fresh(seed: int) -> Tensor:
+    """Random weights (WEIGHTS,) that give a grey picture."""
+    draw = torch.Generator().manual_seed(seed)
+    parts = []
+    for name, shape, _ in layout.TENSORS:
+        values = torch.full(shape, 0.5 if name == "mix_bias2" else 0.0)
+        parts.append((values + FRESH.get(name, 0.0) * torch.randn(shape, generator=draw)).reshape(-1))
+    return torch.cat(parts)
+
+
+def fit(
+    target: Floats32, lmb: float, recipe: Recipe, begin: Tensor, each: Callable[..., None] | None = None
+) -> tuple[Tensor, Tensor]:
     """Latents (N,), not rounded yet, and weights for a target (3, H, W) in [0, 1]."""
     sides = layout.grid_sides(*target.shape[1:])
     latents, weights = torch.zeros(sum(h * w for h, w in sides)), begin.clone()
@@ -159,5 +179,6 @@ def fit(target: Floats32, lmb: float, recipe: Recipe, begin: Tensor, each: Calla
         adam.param_groups[0]["lr"] = falling * recipe.latents_lr * (1 if step < soft else recipe.hard_latents)
         adam.step()
         weighing.step(found.weights, falling * recipe.weights_lr * (1 if step < soft else recipe.hard_weights))
-        if each: each(step, found, latents, weights)
+        if each:
+            each(step, found, latents, weights)
     return latents, weights

@@ -81,7 +81,9 @@ def laplace() -> Laplace:
             mass = np.diff(below)
             spare = TOTAL - len(mass) - 1
             sizes = 1 + (mass * spare >> 30)
-            sizes[mass.argmax()] += spare - int((mass * spare >> 30).sum()) - int(((1 << 30) - mass.sum()) * spare >> 30)
+            sizes[mass.argmax()] += (
+                spare - int((mass * spare >> 30).sum()) - int(((1 << 30) - mass.sum()) * spare >> 30)
+            )
             rows.append(np.concatenate(([0], np.cumsum(sizes), [TOTAL])))
             start.append(at)
             at += len(rows[-1])

@@ -22,13 +22,14 @@ from overfit.tables import FRACTIONS, LIMIT, SCALES, Ints, Laplace, laplace
 FINEST = 10  # steps are 1 to 2**-10
 LARGEST = 64  # of weights, in magnitude: what keeps sums exact
 TRIED = (9, 8, 7, 6, 5, 4, 3)
+UNIT = 256  # parts of one in start.txt
 START = Path(__file__).with_name("start.txt")
 
 
 @lru_cache
 def start() -> Floats:
     """The weights that fitting starts from, (WEIGHTS,), multiples of 1 / 256."""
-    return np.loadtxt(START, dtype=np.int64) / 256
+    return np.loadtxt(START, dtype=np.int64) / UNIT
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,10 @@ def coded(differences: Floats, exponent: int) -> Coded:
 
 
 def chosen(weights: Floats, cost: Callable[[Floats, int], float], price: float) -> list[Coded]:
-    """Each group coded with the step that minimises ``cost(weights, group)`` + price x bits, one group after another."""
+    """Each group, one after another, in the step that minimises ``cost(weights, group)`` + price x bits."""
     now, found = weights.clip(-LARGEST, LARGEST).copy(), []
     for group in range(layout.GROUPS):
-        mine, best = layout.GROUP_OF == group, None
+        mine, best = group == layout.GROUP_OF, None
         for exponent in TRIED:
             candidate = coded(now[mine] - start()[mine], exponent)
             trial = now.copy()

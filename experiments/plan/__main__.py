@@ -28,6 +28,7 @@ PARTS = {
     "vqvae": "the VQ-VAE family",
     "llvq": "lattices",
     "rec": "relative entropy coding",
+    "overfit": "the overfitted codec",
 }  # the jobs, in words
 
 
