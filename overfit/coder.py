@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ctypes
 from bisect import bisect_right
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from core import kernels
 from overfit.tables import FRACTIONS, Laplace, Uints
@@ -17,12 +19,12 @@ from overfit.tables import FRACTIONS, Laplace, Uints
 _FULL, _LEAST, _WORD = 0xFFFFFFFF, 1 << 24, 1 << 32
 
 
-def place(array: np.ndarray) -> ctypes.c_void_p:  # type: ignore[type-arg]
+def place(array: NDArray[Any]) -> ctypes.c_void_p:
     """Where the numbers of an array lie, for a kernel."""
     return ctypes.c_void_p(array.ctypes.data)
 
 
-def encoded(starts: Uints, sizes: Uints, bits: np.ndarray) -> bytes:  # type: ignore[type-arg]
+def encoded(starts: Uints, sizes: Uints, bits: NDArray[np.uint8]) -> bytes:
     """The bytes of intervals (n,), uint32, uint32 and uint8."""
     library = kernels.library("overfit_decode")
     if library is None:
@@ -44,7 +46,7 @@ def _carried(out: bytearray, low: int) -> int:
     return low & _FULL
 
 
-def _encoded(starts: Uints, sizes: Uints, bits: np.ndarray) -> bytes:  # type: ignore[type-arg]
+def _encoded(starts: Uints, sizes: Uints, bits: NDArray[np.uint8]) -> bytes:
     out, low, span = bytearray(), 0, _FULL
     for start, size, shift in zip(starts.tolist(), sizes.tolist(), bits.tolist(), strict=True):
         span >>= shift

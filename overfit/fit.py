@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from math import cos, pi
+from math import cos, isfinite, pi
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core import kernels
+from core.codec import TesseraError
 from overfit import layout, plain
 
 NOISES = 4096  # values that a distribution of noise is tabled with
@@ -159,10 +160,11 @@ def fresh(seed: int) -> Tensor:
     return torch.cat(parts)
 
 
-def fit(
-    target: Floats32, lmb: float, recipe: Recipe, begin: Tensor, each: Callable[..., None] | None = None
-) -> tuple[Tensor, Tensor]:
-    """Latents (N,), not rounded yet, and weights for a target (3, H, W) in [0, 1]."""
+def fit(target: Floats32, lmb: float, recipe: Recipe, begin: Tensor) -> tuple[Tensor, Tensor]:
+    """Latents (N,), not rounded yet, and weights for a target (3, H, W) in [0, 1].
+
+    Raises ``TesseraError`` when the loss is no longer a number.
+    """
     sides = layout.grid_sides(*target.shape[1:])
     latents, weights = torch.zeros(sum(h * w for h, w in sides)), begin.clone()
     loss = loss_of(target, lmb)
@@ -175,10 +177,13 @@ def fit(
         spread = recipe.spread + (1 - recipe.spread) * done
         temperature = recipe.warm + (recipe.cold - recipe.warm) * done if step < soft else 0.0
         found = loss(latents, weights, temperature, noise_table(round(spread, 3)), step, BOTH)
+        if not isfinite(found.bits + found.error):
+            raise TesseraError(
+                f"fitting this image went out of bounds in step {step + 1} of {recipe.steps}: use another lmb or fewer "
+                "steps."
+            )
         latents.grad = found.latents
         adam.param_groups[0]["lr"] = falling * recipe.latents_lr * (1 if step < soft else recipe.hard_latents)
         adam.step()
         weighing.step(found.weights, falling * recipe.weights_lr * (1 if step < soft else recipe.hard_weights))
-        if each:
-            each(step, found, latents, weights)
     return latents, weights

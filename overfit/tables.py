@@ -21,6 +21,7 @@ _ONE = 1 << 60
 
 Ints = NDArray[np.int64]
 Uints = NDArray[np.uint32]
+Intervals = tuple[Uints, Uints, NDArray[np.uint8]]  # (n,): start, frequency, bits of the total
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +33,7 @@ class Laplace:
     low: NDArray[np.int32]  # (SCALES,)
     count: NDArray[np.int32]
 
-    def intervals(self, tables: Ints, symbols: Ints) -> tuple[Uints, Uints, NDArray[np.uint8]]:
+    def intervals(self, tables: Ints, symbols: Ints) -> Intervals:
         """(start, frequency, bits) of what the coder writes for symbols (n,) above their locations' whole parts."""
         scale = tables // FRACTIONS
         entry, count = symbols - self.low[scale], self.count[scale].astype(np.int64)

@@ -17,7 +17,7 @@ from overfit import layout
 from overfit.coder import Decoder
 from overfit.exact import table_rows
 from overfit.layout import Floats
-from overfit.tables import FRACTIONS, LIMIT, SCALES, Ints, Laplace, laplace
+from overfit.tables import FRACTIONS, LIMIT, SCALES, Intervals, Ints, Laplace, laplace
 
 FINEST = 10  # steps are 1 to 2**-10
 LARGEST = 64  # of weights, in magnitude: what keeps sums exact
@@ -87,12 +87,12 @@ def vector(groups: list[Coded]) -> Floats:
     return weights
 
 
-def intervals(groups: list[Coded]) -> list[tuple[np.ndarray, ...]]:  # type: ignore[type-arg]
+def intervals(groups: list[Coded]) -> list[Intervals]:
     """What the coder writes for the groups."""
-    out: list[tuple[np.ndarray, ...]] = []  # type: ignore[type-arg]
+    out: list[Intervals] = []
     for part in groups:
-        head = np.array([[part.exponent, part.scale], [1, 1]], dtype=np.uint32)
-        out.append((*head, np.array([4, 6], dtype=np.uint8)))
+        head = np.array([part.exponent, part.scale], dtype=np.uint32)
+        out.append((head, np.ones(2, dtype=np.uint32), np.array([4, 6], dtype=np.uint8)))
         out.append(laplace().intervals(_tables(part.scale, len(part.numbers)), part.numbers))
     return out
 
