@@ -32,6 +32,6 @@ def bfloat16(device: str) -> bool:
     import torch
 
     if device != "cpu":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     known = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch has no public word for either
     return any(getattr(torch.cpu, name, bool)() for name in known)
