@@ -47,7 +47,7 @@ class OverfitCodec:
         def cost(trial: Floats, group: int) -> float:
             part = fit.RATE if group in layout.CONTEXT_GROUPS else fit.ERROR
             found = loss(latents, torch.from_numpy(trial).float(), 0.0, noise, 0, part)
-            return found.error + self.lmb * found.bits / pixels
+            return float(found.error + self.lmb * found.bits / pixels)
 
         return weights.chosen(vector.double().numpy(), cost, self.lmb / pixels)
 
@@ -59,11 +59,12 @@ class OverfitCodec:
         for level in range(layout.LEVELS)[::-1]:
             grid = grids[level]
             base, tables = exact.predict(grid, level, vector)
-            places = exact.order(grid.shape)  # type: ignore[arg-type]
+            places = exact.order(grid.shape)
             parts.append(laplace().intervals(tables[places], (grid.ravel() - base)[places]))
             check.update(grid)
         payload = encoded(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-        return bitstream.pack(Stream(self.fingerprint, *shape, (payload,), check.digest()))  # type: ignore[arg-type]
+        height, width, channels = shape
+        return bitstream.pack(Stream(self.fingerprint, height, width, channels, (payload,), check.digest()))
 
     def decompress(self, stream: bytes) -> Image:
         """Stream -> uint8 (H, W, 1 or 3); ``BitstreamError`` for a damaged or foreign stream."""

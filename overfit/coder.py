@@ -19,7 +19,7 @@ from overfit.tables import FRACTIONS, Laplace, Uints
 _FULL, _LEAST, _WORD = 0xFFFFFFFF, 1 << 24, 1 << 32
 
 
-def place(array: NDArray[Any]) -> ctypes.c_void_p:
+def place(array: Any) -> ctypes.c_void_p:
     """Where the numbers of an array lie, for a kernel."""
     return ctypes.c_void_p(array.ctypes.data)
 

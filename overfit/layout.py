@@ -58,7 +58,7 @@ def named(weights: Floats) -> dict[str, Floats]:
     return {t.name: part.reshape(t.shape) for t, part in zip(TENSORS, parts, strict=True)}
 
 
-def split_grids(latents: NDArray[np.generic], sides: list[Side]) -> list[NDArray[np.generic]]:
+def split_grids(latents: NDArray[np.int32], sides: list[Side]) -> list[NDArray[np.int32]]:
     """Grids (h, w), the finest first, as views of a vector that holds them one after another."""
     stops = np.cumsum([h * w for h, w in sides])[:-1]
     return [part.reshape(side) for part, side in zip(np.split(latents, stops), sides, strict=True)]

@@ -105,7 +105,7 @@ def decode(decoder: Decoder) -> list[Coded]:
         exponent, scale = decoder.uniform(4), decoder.uniform(6)
         if exponent > FINEST:
             raise BitstreamError(f"the stream is damaged: it holds a step finer than 2**-{FINEST}")
-        wanted = [scale * FRACTIONS] * int((group == layout.GROUP_OF).sum())
+        wanted = [scale * FRACTIONS] * np.count_nonzero(np.equal(layout.GROUP_OF, group))
         groups.append(Coded(np.array(decoder.symbols(wanted, tables, rows), dtype=np.int64), exponent, scale))
     return groups
 
