@@ -33,6 +33,7 @@ PARTS = {
     "vqvae": "the VQ-VAE family",
     "llvq": "lattices",
     "rec": "relative entropy coding",
+    "overfit": "the overfitted codec",
 }  # the jobs, in words
 OPTIONS = ("results=", "jobs=")
 

@@ -57,7 +57,7 @@ def method(path: Path, name: str, imports: str = "", end: str = "") -> None:
 
 
 def test_the_families_of_the_suite_are_found() -> None:
-    assert {"lattice", "qres", "rec", "vq", "benchmarks"} <= {*method_packages()}
+    assert {"lattice", "overfit", "qres", "rec", "vq", "benchmarks"} <= {*method_packages()}
     assert {"qres.methods", "vq.mcquic.methods", "benchmarks.classical.methods"} <= {*discover()}
     assert not [m for m in discover() if m.startswith(("core.", "experiments."))]
 

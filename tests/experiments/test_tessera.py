@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_every_script_and_family_has_a_name():
     scripts = {command.name: command for command in commands.scripts()}
     assert {f"{n.replace('-', '_')}.py" for n in scripts} == {p.name for p in (ROOT / "benchmarks").glob("[!_]*.py")}
-    assert {command.name for command in commands.families()} == {"qres", "vq", "rec", "lattice"}
+    assert {command.name for command in commands.families()} == {"qres", "vq", "rec", "lattice", "overfit"}
     for command in (*scripts.values(), *commands.families(), *commands.parts()):
         assert command.what, f"{command.name} has no docstring"
     assert scripts["rd-curve"].typed == "python benchmarks/rd_curve.py"

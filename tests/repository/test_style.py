@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("core", "benchmarks", "experiments", "qres", "vq", "rec", "lattice", "tessera")
+PACKAGES = ("core", "benchmarks", "experiments", "qres", "vq", "rec", "lattice", "overfit", "tessera")
 # Places of one machine; /home/me is made up.
 MACHINE = re.compile(r"(?<![\w.])/(?:work|root|Users|mnt|home(?!/me\b))/[.\w]")
 

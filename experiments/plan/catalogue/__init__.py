@@ -8,6 +8,7 @@ from experiments.plan.catalogue.damage import fuzz
 from experiments.plan.catalogue.lattice import lattice
 from experiments.plan.catalogue.longer import longer
 from experiments.plan.catalogue.mcquic import mcquic
+from experiments.plan.catalogue.overfit import overfit
 from experiments.plan.catalogue.qres import qres
 from experiments.plan.catalogue.rec import rec
 from experiments.plan.catalogue.vq import vq
@@ -15,7 +16,19 @@ from experiments.plan.task import Task
 
 __all__ = ["JOBS", "REPORT", "SYSTEMS", "TASKS"]
 
-SYSTEMS = ("classical", "qres", "mcquic", "vecvq", "vqvae", "llvq", "rec")
+SYSTEMS = ("classical", "qres", "mcquic", "vecvq", "vqvae", "llvq", "rec", "overfit")
 JOBS = ("quick", "paper", *SYSTEMS, "longer")
 REPORT = Task("report", "report", "report", "python benchmarks/report.py", JOBS)
-TASKS = (*prepare(), *classical(), *qres(), *mcquic(), *vq(), *lattice(), *rec(), *fuzz(), *longer(), REPORT)
+TASKS = (
+    *prepare(),
+    *classical(),
+    *qres(),
+    *mcquic(),
+    *vq(),
+    *lattice(),
+    *rec(),
+    *overfit(),
+    *fuzz(),
+    *longer(),
+    REPORT,
+)
