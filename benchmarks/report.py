@@ -4,6 +4,7 @@
     python benchmarks/report.py with results=/scratch/results
     python benchmarks/report.py with published=vtm18,qarv-paper processes=1
     python benchmarks/report.py with most=0                                 # figures of all curves, crowded in parts
+    python benchmarks/report.py with check=True                             # exit 2 where the page lacks results
     python benchmarks/report.py with figures=False                          # in a third of the time: page and tables
 
 ``published`` names the published curves that may stand beside the measured ones in the figures on paper; a figure shows
@@ -39,7 +40,7 @@ from core.codec import TesseraError
 CROWDED = 16  # measured curves beyond which a figure on paper is drawn in parts
 LATTICES = ("lattice_", "llvq_")
 DEFAULTS = {"results": places.default_results(), "published": ",".join(PUBLISHED), "processes": "", "figures": "True"}
-DEFAULTS["most"] = str(choice.MOST)
+DEFAULTS |= {"most": str(choice.MOST), "check": "False"}
 
 
 def build_report(
@@ -100,7 +101,7 @@ def build_page(
     """Write the page alone; ``own`` are names of stored figures and tables that it has from the curves already."""
     everyone = {c.label for g in groups for c in g.curves if c.source == "published"}
     folder, hidden = store.root / "report", sorted(everyone - set(published))
-    data = page.page_data(groups, cells, lossless, store, drawn_metrics(), folder, hidden, own)
+    data = page.page_data(groups, cells, lossless, store, drawn_metrics(), folder, hidden, own, published)
     return page.write_page(data, folder)
 
 
@@ -195,10 +196,35 @@ def _beside(group: Group, curves: Sequence[Curve], metric: str, shown: Sequence[
     return [f for f in (*images, *speed) if f.kind != "scatter" or sum(len(s.x) for s in f.series) > 1]
 
 
+def behind(root: Path) -> str:
+    """How the page in a results folder is older than the results: a sentence without its full stop, '' where it is not.
+
+    Compared are the keys of cells, not times, which a copy or a checkout changes.
+    """
+    path, keys = root / "report" / "index.html", {cell.key for cell in Store(root).cells()}
+    if not path.is_file():
+        return f"there is no page {path}" if keys else ""
+    shown = page.shown_cells(path)
+    new, gone = len(keys - shown), len(shown - keys)
+    if not new and not gone:
+        return ""
+    said = [f"lacks {new} of {len(keys)} results"] if new else []
+    said += [f"shows {gone} that are gone"] if gone else []
+    return f"{path} is older than the results: it {' and '.join(said)}"
+
+
 def report(options: dict[str, str]) -> None:
     """Build the report of a results folder and say where it is."""
     if not any(root.is_dir() for root in places.roots(options["results"])):
         raise TesseraError(f"there is no results folder {options['results']}: measure something first.")
+    if options["check"] not in ("True", "False"):
+        raise TesseraError(f"check={options['check']} must be True or False.")
+    older = behind(Path(options["results"]))
+    if options["check"] == "True":
+        if older:
+            raise TesseraError(f"{older}: run python benchmarks/report.py.")
+        print(f"{options['results']}/report/index.html shows all results that are there")
+        return
     chosen = options["processes"] or str(processors())
     if not chosen.isdigit() or int(chosen) < 1:
         raise TesseraError(f"processes={chosen} must be a whole number of at least 1.")
@@ -208,6 +234,7 @@ def report(options: dict[str, str]) -> None:
         raise TesseraError(f"most={options['most']} must be a whole number of curves, or 0 for all of them.")
     draw, most = options["figures"] == "True", int(options["most"])
     paths = build_report(Path(options["results"]), options["published"].split(","), int(chosen), draw, most)
+    print(f"{older}: made again" if older else "", end="\n" if older else "")
     print(f"{len(paths)} files from {options['results']}; open {paths[-1]}")
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import textwrap
 from importlib.metadata import version
 from io import BytesIO
@@ -19,8 +18,24 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from benchmarks.figures import labels
-from benchmarks.figures.figure import Figure, Series, as_data, look
+from benchmarks.figures import bars, labels, style
+from benchmarks.figures.bars import draw_bars
+from benchmarks.figures.figure import Figure, as_data, look
+from benchmarks.figures.style import (
+    HEIGHTS,
+    INK,
+    LABELLED,
+    MANY,
+    PALETTE,
+    QUIET,
+    RC,
+    TIGHT,
+    WIDTHS,
+    line_style,
+    mixed,
+    plain_ticks,
+    settings,
+)
 from benchmarks.store import StoreError
 from core.atomic import write_bytes
 from core.codec import TesseraError
@@ -28,48 +43,6 @@ from core.codec import TesseraError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
-
-# Okabe and Ito's colours, distinguishable with any colour vision; their yellow, too pale on white, gives way to a wine
-# red of Tol's.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5B5B5B", "#882255")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-# Solid, long, dots, dash and dot; lengths in widths of the line. The first of published curves, thin ones, is dashed.
-DASHES: tuple[Any, ...] = ("-", (0, (6, 1.6)), (0, (1.2, 1.1)), (0, (6, 1.4, 1.2, 1.4)))
-PUBLISHED_DASHES: tuple[Any, ...] = ((0, (4, 2)), (0, (9, 2.5)), (0, (1.2, 1.6)), (0, (6, 2, 1.2, 2)))
-INK, FAINT, QUIET = "#1F2328", "#D9DCE1", "#5B6068"
-LIGHTER = 0.4  # how far published curves are on the way to white
-WIDTHS = {"page": 6.9, "column": 3.35}  # inches: a page of two columns, and one of them
-HEIGHTS = {"page": 4.1, "column": 2.7}
-TIGHT: dict[str, Any] = {"font.size": 7, "axes.titlesize": 8, "axes.labelsize": 7.5, "legend.fontsize": 6.5,
-                         "lines.linewidth": 1.2, "lines.markersize": 3.4}  # in a column  # fmt: skip
-MANY = 200  # dots of a curve beyond which they are small
-LABELLED = 8  # curves that have names beside them; more are left to the legend
-
-# DejaVu Sans is inside the matplotlib wheel, so text looks the same on every machine.
-RC: dict[str, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 8.5,
-    "axes.titlesize": 10,
-    "axes.titleweight": "normal",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 8,
-    "axes.labelsize": 9,
-    "axes.edgecolor": "#8A9099",
-    "axes.linewidth": 0.8,
-    "axes.labelcolor": INK,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "grid.color": FAINT,
-    "grid.linewidth": 0.6,
-    "legend.fontsize": 8,
-    "legend.frameon": False,
-    "lines.linewidth": 1.6,
-    "lines.markersize": 4.5,
-    "pdf.fonttype": 42,
-    "figure.dpi": 100,
-    "savefig.dpi": 200,
-}
 
 
 def render(figure: Figure, folder: Path, data: bool = True, width: str = "page") -> list[Path]:
@@ -93,22 +66,15 @@ def render(figure: Figure, folder: Path, data: bool = True, width: str = "page")
     written = [*paths, *_write_data(figure, folder)] if data else paths
     if all(path.is_file() and digest.encode() in path.read_bytes() for path in paths):
         return written
-    from matplotlib import style
+    from matplotlib import style as matplotlib_style
 
-    with style.context(settings(width)):
+    with matplotlib_style.context(settings(width)):
         canvas = draw(figure, width)
         for path in paths:
             picture = BytesIO()
             canvas.savefig(picture, format=path.suffix[1:], metadata=metadata[path.suffix])
             write(path, picture.getvalue() if path.suffix == ".pdf" else palette_png(picture))
     return written
-
-
-def settings(width: str = "page") -> list[Any]:
-    """What matplotlib's style must be while a figure is drawn."""
-    import seaborn as sns  # brings SciPy and pyplot, which take longer than all else here
-
-    return ["default", {**sns.axes_style("whitegrid"), **RC, **(TIGHT if width == "column" else {})}]
 
 
 def _write_data(figure: Figure, folder: Path) -> list[Path]:
@@ -122,7 +88,9 @@ def _write_data(figure: Figure, folder: Path) -> list[Path]:
 def _digest(figure: Figure, width: str) -> str:
     """What the picture depends on: the figure, these modules and the library that draws."""
     versions = (version(name) for name in ("matplotlib", "seaborn", "pillow"))
-    code = (Path(file).read_text(encoding="utf-8") for file in (__file__, labels.__file__))
+    code = (
+        Path(file).read_text(encoding="utf-8") for file in (__file__, bars.__file__, labels.__file__, style.__file__)
+    )
     parts = (repr(figure), width, *code, *versions)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
@@ -174,22 +142,22 @@ def draw(figure: Figure, width: str = "page") -> Canvas:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
 
-    bars, small = figure.kind == "bar", width == "column"
+    is_bars, small = figure.kind == "bar", width == "column"
     row = 0.17 if small else 0.24
-    height = 0.85 + row * sum(len(s.x) for s in figure.series) if bars else HEIGHTS[width]
+    height = 0.85 + row * sum(len(s.x) for s in figure.series) if is_bars else HEIGHTS[width]
     notes = [line for note in figure.notes for line in textwrap.wrap(note, 66 if small else 122)]
     foot = (0.11 if small else 0.13) * len(notes) + (0.05 if notes else 0)
     canvas = Canvas(figsize=(WIDTHS[width], height + foot), layout="constrained")
     FigureCanvasAgg(canvas)
     _keep(canvas, foot)
     axes = canvas.add_subplot()
-    (_draw_bars if bars else _draw_lines)(axes, figure)
+    (draw_bars if is_bars else _draw_lines)(axes, figure)
     title = "\n".join(textwrap.wrap(figure.title, 54 if small else 88))
     canvas.suptitle(title, x=0.01, ha="left", fontsize=(TIGHT if small else RC)["axes.titlesize"])
     axes.set_xlabel(figure.x.text)
-    sns.despine(ax=axes, left=bars)
+    sns.despine(ax=axes, left=is_bars)
     canvas.text(0.01, 0.01, "\n".join(notes), fontsize=5.6 if small else 7, va="bottom", color=QUIET)
-    if not bars:
+    if not is_bars:
         _name_lines(canvas, axes, figure, foot if small else None)
     return canvas
 
@@ -202,7 +170,7 @@ def _keep(canvas: Canvas, foot: float) -> None:
 
 def _draw_lines(axes: Axes, figure: Figure) -> None:
     for series in figure.series:
-        style = _line_style(series)
+        style = line_style(series)
         if figure.kind == "scatter":  # a dot for every point
             style |= {"linestyle": "", "markevery": None}
             style |= {"markersize": 1.6, "markeredgewidth": 0, "alpha": 0.6} if len(series.x) > MANY else {}
@@ -211,21 +179,10 @@ def _draw_lines(axes: Axes, figure: Figure) -> None:
     for name, axis in (("x", figure.x), ("y", figure.y)):
         if axis.log:
             axes.set(**{f"{name}scale": "log"})
-            _plain_ticks(getattr(axes, f"{name}axis"))
+            plain_ticks(getattr(axes, f"{name}axis"))
     if figure.window:
         axes.set_xlim(*figure.window[:2])
         axes.set_ylim(*figure.window[2:])
-
-
-def _plain_ticks(axis: Any) -> None:
-    """Ticks of a logarithmic axis as numbers that one reads: 0.01, 0.1, 1, 10."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    low, high = axis.get_view_interval()
-    decades = math.log10(high / low) if low > 0 else 9.0
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < 2.2 else (1.0,), numticks=8))
-    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}" if v >= 1 else f"{v:g}"))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def _name_lines(canvas: Canvas, axes: Axes, figure: Figure, foot: float | None) -> None:
@@ -274,7 +231,7 @@ def _beside(canvas: Canvas, axes: Axes, figure: Figure, left: set[int], small: b
     size, texts = 6.3 if small else 7.5, []
     for i in mine:
         series = figure.series[i]
-        color = _mixed(PALETTE[look(series.style)[0]], INK, 0.25)
+        color = mixed(PALETTE[look(series.style)[0]], INK, 0.25)
         texts.append(axes.text(0, 0, series.legend, fontsize=size, color=color, transform=axes.transAxes, zorder=5))
     renderer, box = canvas.canvas.get_renderer(), axes.get_window_extent()  # type: ignore[attr-defined]
     extents = [text.get_window_extent(renderer) for text in texts]
@@ -292,75 +249,3 @@ def _beside(canvas: Canvas, axes: Axes, figure: Figure, left: set[int], small: b
             text.set_position(axes.transAxes.inverted().transform(place))
             text.set_in_layout(False)
     return texts, lost
-
-
-def _mixed(color: str, other: str, share: float) -> str:
-    """A colour on the way to another."""
-    pairs = zip(*(bytes.fromhex(c[1:]) for c in (color, other)), strict=True)
-    return "#" + "".join(f"{round((1 - share) * a + share * b):02x}" for a, b in pairs)
-
-
-def _line_style(series: Series) -> dict[str, Any]:
-    number, marker, dash = look(series.style)
-    every = max(1, len(series.x) // 9)  # the marker tells crowded lines apart, too
-    if series.source == "bound":
-        return {"color": PALETTE[number], "linestyle": PUBLISHED_DASHES[dash], "linewidth": 1.2, "zorder": 2}
-    color = PALETTE[number] if series.source == "measured" else _mixed(PALETTE[number], "#ffffff", LIGHTER)
-    common: dict[str, Any] = {"color": color, "marker": MARKERS[marker], "markevery": every}
-    if series.source == "published":
-        return common | {
-            "linestyle": PUBLISHED_DASHES[dash],
-            "linewidth": 1.1,
-            "markersize": 3.4,
-            "markerfacecolor": "white",
-            "markeredgewidth": 0.8,
-            "zorder": 2,
-        }
-    return common | {"linestyle": DASHES[dash], "markeredgecolor": "white", "markeredgewidth": 0.5, "zorder": 3}
-
-
-def _draw_bars(axes: Axes, figure: Figure) -> None:
-    """Bars of one series or several; per cent are signed, and better to the left. A bar past ``clip`` ends there."""
-    signed, most = figure.x.unit == "%", figure.clip or math.inf
-    if figure.x.log:
-        axes.set_xscale("log")
-    for series in figure.series:
-        own = PALETTE[0] if series.source == "measured" else "#A9AFB8"
-        colors = [(PALETTE[2] if x < 0 else PALETTE[1]) if signed else own for x in series.x]
-        axes.barh(series.y, [min(x, most) for x in series.x], color=colors, height=0.62, zorder=2)
-        for x, y, low, high in zip(series.x, series.y, series.low or series.x, series.high or series.x, strict=True):
-            _finish_bar(axes, figure, (x, y, low, high), most)
-    names = sorted((y, name) for s in figure.series for y, name in zip(s.y, s.names, strict=True))
-    axes.set_yticks([y for y, _ in names], [name for _, name in names])
-    axes.set_ylim(names[-1][0] + 0.6, -0.6)
-    axes.margins(x=0.16)
-    if figure.x.log:
-        axes.set_xlim(left=1)
-        _plain_ticks(axes.xaxis)
-    else:
-        axes.axvline(0, color=INK, linewidth=0.8, zorder=4)
-    if signed:  # room for the numbers of bars to the left
-        low, high = axes.get_xlim()
-        share = 0.2 if _is_wide(axes) else 0.5
-        axes.set_xlim(min(low, -share * high) if any(x < 0 for s in figure.series for x in s.x) else low, high)
-    axes.grid(axis="y", visible=False)
-    axes.tick_params(length=0)
-
-
-def _finish_bar(axes: Axes, figure: Figure, bar: tuple[float, float, float, float], most: float) -> None:
-    """The interval of a bar, its number, and a cut where it goes on."""
-    x, y, low, high = bar
-    if low < high and x <= most:
-        axes.plot([low, min(high, most)], [y, y], color=INK, linewidth=1.1, marker="|", markersize=5, zorder=3)
-    if x > most:
-        axes.plot([0.97 * most], [y], color="white", linewidth=0, marker=(2, 0, -20), markersize=13, mew=2.2, zorder=5)
-    edge = min(max(x, high, 0.0), most) if x >= 0 else min(x, low)
-    text = f"{x:+.1f} %" if figure.x.unit == "%" else f"{x:,.0f}" if figure.x.log else f"{x:.3f}"
-    text = text.replace("-", "\u2212")
-    axes.annotate(text, (edge, y), (4 if x >= 0 else -4, 0), textcoords="offset points", va="center",
-                  ha="left" if x >= 0 else "right", fontsize=7.5 if _is_wide(axes) else 6.3)  # fmt: skip
-
-
-def _is_wide(axes: Axes) -> bool:
-    canvas = axes.get_figure()
-    return canvas is not None and canvas.get_figwidth() > 2 * WIDTHS["column"]

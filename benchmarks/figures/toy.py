@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from benchmarks.figures import looks
 from benchmarks.figures.figure import Axis, Figure, Series
-from benchmarks.figures.paper import INK, PALETTE, RC, save, write
+from benchmarks.figures.paper import save, write
+from benchmarks.figures.style import INK, PALETTE, RC
 from benchmarks.store import StoreError
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ def usage_figures(cells: Iterable[CellResult | Counted], dataset: str, title: st
         for r, label, levels in with_usages(cells)
         for i, u in enumerate(levels)
     ]
-    rank = Axis("rank", "rank of the code, most used first", log=True)
+    rank = Axis("rank", "rank of the code", log=True)
     share = Axis("share", "share of the vectors", "%", log=True)
     vectors = Axis("vectors", "vectors they code", "%")
     first = Axis("codes", "codes, most used first", "% of the codebook")

@@ -20,7 +20,7 @@ from benchmarks.curves import curve as rd
 from benchmarks.curves.bd import BDResult, bd_rate
 from benchmarks.curves.bd_pairs import all_pairs
 from benchmarks.curves.curve import Curve
-from benchmarks.figures import choice, comparisons, labels, looks, paper
+from benchmarks.figures import choice, comparisons, labels, looks, paper, style
 from benchmarks.figures import figure as figures
 from benchmarks.figures.rd import bd_figure, rd_figure
 from benchmarks.store import listing as written
@@ -60,7 +60,7 @@ def test_a_method_has_one_colour_and_marker_wherever_it_is_drawn() -> None:
     assert seen(rd_figure([make("a")]))["a"] == seen(among)["a"]  # what nobody knows has its own by its name
     vtm = seen(rd_figure([make("vtm"), make("vtm18", "published")]))
     assert vtm["VTM"] == vtm["VTM 18 (published)"]
-    drawn = [paper._line_style(s)["color"] for s in rd_figure([make("vtm"), make("vtm18", "published")]).series]
+    drawn = [style.line_style(s)["color"] for s in rd_figure([make("vtm"), make("vtm18", "published")]).series]
     lightness = [sum(bytes.fromhex(color[1:])) for color in drawn]
     assert lightness[1] > lightness[0] + 100
     variants = [make("jpeg"), *(replace(make(f"jpeg(subsampling=4:{i}:0)"), method="jpeg") for i in (2, 4))]
@@ -146,7 +146,7 @@ def test_a_figure_is_as_wide_as_it_will_be_printed(tmp_path: Path, width: str) -
     figure = replace(rd_figure([make(f"m{i}", gain=i) for i in range(6)]), notes=("a note",))
     _, png, *_ = paper.render(figure, tmp_path, width=width)
     with Image.open(png) as picture:
-        assert picture.width == pytest.approx(200 * paper.WIDTHS[width], abs=1)
+        assert picture.width == pytest.approx(200 * style.WIDTHS[width], abs=1)
     with pytest.raises(TesseraError, match="page or column"):
         paper.render(figure, tmp_path, width="wide")
 
@@ -170,7 +170,7 @@ def test_points_without_the_metric_are_left_out_and_told() -> None:
 def test_no_two_of_many_curves_look_alike() -> None:
     looks = [figures.look(style) for style in range(200)]
     assert len(set(looks)) == 200
-    drawn = [paper._line_style(figures.Series("s", (0.0,), (0.0,), "measured", i)) for i in range(200)]
+    drawn = [style.line_style(figures.Series("s", (0.0,), (0.0,), "measured", i)) for i in range(200)]
     assert len({(d["color"], d["marker"], str(d["linestyle"])) for d in drawn}) == 200
 
 
