@@ -55,5 +55,5 @@ def _finish_bar(axes: Axes, figure: Figure, bar: tuple[float, float, float, floa
 
 
 def _is_wide(axes: Axes) -> bool:
-    canvas = axes.get_figure()
+    canvas = axes.get_figure(root=True)
     return canvas is not None and canvas.get_figwidth() > 2 * WIDTHS["column"]

@@ -139,5 +139,6 @@ def test_the_files_of_the_page_are_in_style(package: Path) -> None:
     files = sorted(str(path) for path in (package / "tessera_mine").rglob("*.py"))
     config = ("--config", str(ROOT / "pyproject.toml"), "--no-cache")
     for check in (("check", "--per-file-ignores=__init__.py:F401"), ("format", "--check")):
-        done = run(package, [sys.executable, "-m", "ruff", *check, *config, *files])
+        command = [sys.executable, "-m", "ruff", *check, *config, *files]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
