@@ -164,8 +164,12 @@ def draw(figure: Figure, width: str = "page") -> Canvas:
 
 def _keep(canvas: Canvas, foot: float) -> None:
     """Leave room at the foot of a drawing, in inches."""
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     share = foot / canvas.get_figheight()
-    canvas.get_layout_engine().set(rect=(0, share, 1, 1 - share))  # type: ignore[union-attr]
+    engine = canvas.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    engine.set(rect=(0, share, 1, 1 - share))
 
 
 def _draw_lines(axes: Axes, figure: Figure) -> None:
@@ -246,6 +250,7 @@ def _beside(canvas: Canvas, axes: Axes, figure: Figure, left: set[int], small: b
             lost.add(i)
             text.set_visible(False)
         else:
-            text.set_position(axes.transAxes.inverted().transform(place))
+            x, y = axes.transAxes.inverted().transform(place)
+            text.set_position((float(x), float(y)))
             text.set_in_layout(False)
     return texts, lost
