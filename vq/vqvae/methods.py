@@ -70,6 +70,7 @@ class SizedMethod(VQMethod):
 class Gradient(SizedMethod):
     """The codebook by gradient, from a small uniform start, nothing done about dead codes (as published)."""
 
+    title: ClassVar[str] = "VQ-VAE"
     points: ClassVar[tuple[int, ...]] = (16, 64, 256)
     init: str = "uniform"  # or kmeans, on the first batch
     revive: float = 0.0  # codes used less than this share of the mean restart at a random latent; 0: never
@@ -96,6 +97,7 @@ class Gradient(SizedMethod):
 class Cosine(Gradient):
     """A codebook of few dimensions on the unit sphere (ViT-VQGAN, arXiv 2110.04627)."""
 
+    title: ClassVar[str] = "VQ-VAE, cosine"
     paper: ClassVar[str] = "Yu et al., arXiv 2110.04627"
     points: ClassVar[tuple[int, ...]] = (256,)
     init: str = "kmeans"
@@ -109,6 +111,7 @@ class Cosine(Gradient):
 class MovingAverage(SizedMethod):
     """The codebook of moving averages, k-means start, dead codes revived: the least a baseline should do."""
 
+    title: ClassVar[str] = "VQ-VAE, EMA"
     points: ClassVar[tuple[int, ...]] = (16, 64, 256)
     init: str = "kmeans"
     revive: float = 0.03
@@ -135,6 +138,7 @@ class MovingAverage(SizedMethod):
 class Rotated(MovingAverage):
     """``vqvae_ema`` with the rotation trick instead of the straight-through gradient."""
 
+    title: ClassVar[str] = "VQ-VAE, rotation"
     paper: ClassVar[str] = "Fifty et al., arXiv 2410.06424"
     points: ClassVar[tuple[int, ...]] = (256,)
     rotation: bool = True
@@ -145,6 +149,7 @@ class Rotated(MovingAverage):
 class EntropyConstrained(VQMethod):
     """Codes chosen by distance plus ``rate_weight`` times bits: a larger weight is a lower rate."""
 
+    title: ClassVar[str] = "VQ-VAE, entropy-constrained"
     paper: ClassVar[str] = "Chou, Lookabaugh, Gray, 1989, on the backbone of arXiv 1711.00937"
     curve: ClassVar[str | None] = "rate_weight"
     points: ClassVar[tuple[float, ...]] = (0.5,)
@@ -166,6 +171,7 @@ class EntropyConstrained(VQMethod):
 class Sim(SizedMethod):
     """A frozen codebook behind one learned linear map."""
 
+    title: ClassVar[str] = "SimVQ"
     paper: ClassVar[str] = "Zhu et al., arXiv 2411.02038"
     rotation: bool = False
 
@@ -181,6 +187,7 @@ class Sim(SizedMethod):
 class Residual(VQMethod):
     """Residual stages; one set of weights serves 1 to ``max_stages`` of them."""
 
+    title: ClassVar[str] = "residual VQ"
     paper: ClassVar[str] = "Zeghidour et al., arXiv 2107.03312"
     curve: ClassVar[str | None] = "stages"
     variable_rate: ClassVar[bool] = True
@@ -215,6 +222,7 @@ class Residual(VQMethod):
 class Product(VQMethod):
     """The vector in equal parts, a codebook each."""
 
+    title: ClassVar[str] = "product VQ"
     paper: ClassVar[str] = "Jegou, Douze, Schmid, 2011, on the backbone of arXiv 1711.00937"
     curve: ClassVar[str | None] = "books"
     points: ClassVar[tuple[int, ...]] = (4,)
@@ -236,6 +244,7 @@ class Product(VQMethod):
 class FiniteScalar(VQMethod):
     """A few scalars, each rounded to a few levels; ``levels`` is written 8x6x5."""
 
+    title: ClassVar[str] = "FSQ"
     paper: ClassVar[str] = "Mentzer et al., arXiv 2309.15505"
     curve: ClassVar[str | None] = "levels"
     points: ClassVar[tuple[str, ...]] = ("5x3", "4x4x4", "8x6x5")
@@ -297,6 +306,7 @@ class ResidualFiniteScalar(VQMethod):
 class LookupFree(VQMethod):
     """The signs of a few scalars."""
 
+    title: ClassVar[str] = "LFQ"
     paper: ClassVar[str] = "Yu et al., arXiv 2310.05737"
     curve: ClassVar[str | None] = "bits"
     points: ClassVar[tuple[int, ...]] = (8,)
