@@ -19,6 +19,7 @@ Value = float | int | str | bool | None
 
 # Colours, markers and dashes count up at different paces, so curves look alike only after 224 of them.
 COLORS, MARKERS, DASHES = 8, 7, 4
+PUBLISHED = " (published)"  # after the names of other people's curves
 
 
 def look(style: int) -> tuple[int, int, int]:
@@ -53,7 +54,7 @@ class Series:
     label: str
     x: tuple[float, ...]
     y: tuple[float, ...]
-    source: str  # 'measured', 'published', or 'bound': a line that nobody measured
+    source: str  # 'measured', 'published', 'given' by the user, or 'bound': a line that nobody measured
     style: int
     names: tuple[str, ...] = ()  # the bars' names, or the points' settings
     cells: tuple[str, ...] = ()
@@ -61,11 +62,12 @@ class Series:
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
     reference: str = ""  # checkpoint or citation
+    shown: str = ""  # what the figure calls it where that is not the label
 
     @property
     def legend(self) -> str:
-        """The label, with 'published' where the numbers are other people's."""
-        return f"{self.label} (published)" if self.source == "published" else self.label
+        """What the figure calls it, with 'published' where the numbers are other people's."""
+        return f"{self.shown or self.label}{PUBLISHED if self.source == 'published' else ''}"
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,11 @@ class Figure:
 
     @property
     def window(self) -> tuple[float, float, float, float] | None:
-        """Left, right, bottom and top of a line figure: the measured curves' rates, with a little air.
+        """Left, right, bottom and top of a line figure: the rates of measured and given curves, with a little air.
 
         Published curves may run far beyond; they set the window only where nothing is measured. None when empty.
         """
-        leading = [s for s in self.series if s.source == "measured"] or list(self.series)
+        leading = [s for s in self.series if s.source in ("measured", "given")] or list(self.series)
         if not leading or self.x.log or self.kind != "line":
             return None
         right = 1.04 * max(max(s.x) for s in leading) or 1.0
@@ -151,11 +153,17 @@ def from_data(data: Mapping[str, Any]) -> Figure:
             low=_floats(s["low"]),
             high=_floats(s["high"]),
             reference=str(s["reference"]),
+            shown=_shown(s),
         )
         for s in data["series"]
     )
     x, y = (Axis(a["label"], a["label"], a["unit"], a["log"]) for a in (data["x"], data["y"]))
     return Figure(data["name"], data["title"], x, y, series, data["kind"], tuple(data["notes"]))
+
+
+def _shown(series: Mapping[str, Any]) -> str:
+    name = str(series["legend"]).removesuffix(PUBLISHED if series["source"] == "published" else "")
+    return "" if name == series["label"] else name
 
 
 def _floats(values: Iterable[Any]) -> tuple[float, ...]:

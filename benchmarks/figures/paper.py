@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from benchmarks.figures.figure import Figure, Series, as_data, look
 from benchmarks.store import StoreError
 from core.atomic import write_bytes
+from core.codec import TesseraError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,6 +29,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 # Solid, long, dots, dash and dot; lengths in widths of the line. The first of published curves, thin ones, is dashed.
 DASHES: tuple[Any, ...] = ("-", (0, (6, 1.6)), (0, (1.2, 1.1)), (0, (6, 1.4, 1.2, 1.4)))
 PUBLISHED_DASHES: tuple[Any, ...] = ((0, (4, 2)), (0, (9, 2.5)), (0, (1.2, 1.6)), (0, (6, 2, 1.2, 2)))
+WIDTHS = {"page": 6.9, "column": 3.35}  # inches: a page of two columns, and one of them
 INK, FAINT = "#1F2328", "#D9DCE1"
 
 # DejaVu Sans is inside the matplotlib wheel, so text looks the same on every machine.
@@ -56,22 +58,24 @@ RC: dict[str, Any] = {
 }
 
 
-def render(figure: Figure, folder: Path, data: bool = True) -> list[Path]:
+def render(figure: Figure, folder: Path, data: bool = True, width: str = "page") -> list[Path]:
     """Write ``<name>`` .pdf, .png and .json into the folder and return their paths; a figure without series has none.
 
-    Without ``data`` the JSON is left alone: it is where the figure came from.
-    The same figure gives the same bytes: no dates, no software versions, a style that ignores the user's settings.
-    Raises StoreError when the files cannot be written.
+    ``width`` is 'page' or 'column', whose files are ``<name>_column``. Without ``data`` the JSON is left alone: it is
+    where the figure came from. The same figure gives the same bytes: no dates, no software versions, a style that
+    ignores the user's settings. Raises TesseraError for another width, StoreError when the files cannot be written.
     """
+    if width not in WIDTHS:
+        raise TesseraError(f"width={width} of a figure must be {' or '.join(WIDTHS)}.")
     if not figure.series:
         return []
-    digest = _digest(figure)
+    digest = _digest(figure, width)
     # None: what the formats would otherwise say about when and with what they were written.
     metadata: dict[str, dict[str, Any]] = {
         ".pdf": {"CreationDate": None, "Producer": None, "Creator": None, "Keywords": digest},
         ".png": {"Software": None, "Comment": digest},
     }
-    paths = [folder / f"{figure.name}{suffix}" for suffix in metadata]
+    paths = [folder / f"{figure.name}{'' if width == 'page' else f'_{width}'}{suffix}" for suffix in metadata]
     written = [*paths, *_write_data(figure, folder)] if data else paths
     if all(path.is_file() and digest.encode() in path.read_bytes() for path in paths):
         return written
@@ -80,6 +84,8 @@ def render(figure: Figure, folder: Path, data: bool = True) -> list[Path]:
 
     with style.context(["default", {**sns.axes_style("whitegrid"), **RC}]):
         canvas = draw(figure)
+        if width == "column":
+            canvas.set_size_inches(WIDTHS[width], 2.7)
         box = canvas.get_tightbbox().padded(0.08)  # once for both files
         for path in paths:
             picture = BytesIO()
@@ -96,10 +102,10 @@ def _write_data(figure: Figure, folder: Path) -> list[Path]:
     return [path]
 
 
-def _digest(figure: Figure) -> str:
+def _digest(figure: Figure, width: str) -> str:
     """What the picture depends on: the figure, this module and the library that draws."""
     versions = (version(name) for name in ("matplotlib", "seaborn", "pillow"))
-    parts = (repr(figure), Path(__file__).read_text(encoding="utf-8"), *versions)
+    parts = (repr(figure), width, Path(__file__).read_text(encoding="utf-8"), *versions)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
