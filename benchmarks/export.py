@@ -5,8 +5,8 @@
     python benchmarks/export.py with dataset=kodak format=csv folder=points     # one file of all points
     python -m compressai.utils.plot -f points/kodak/*.json -m psnr-rgb          # what draws the former
 
-The JSON is what CompressAI writes and its compressai.utils.plot reads: name, description, and results with lists of bpp,
-psnr-rgb, ms-ssim-rgb, ...; beside them stands where the numbers come from. MS-SSIM is linear there.
+The JSON is what CompressAI writes and its compressai.utils.plot reads: name, description, and results with lists of
+bpp, psnr-rgb, ms-ssim-rgb, ...; beside them stands where the numbers come from. MS-SSIM is linear there.
 """
 
 from __future__ import annotations

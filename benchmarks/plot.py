@@ -18,7 +18,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.bd_table import one_set, parse_limit
-from benchmarks.curves import curve as curves
 from benchmarks.curves import given
 from benchmarks.curves.curve import Curve
 from benchmarks.curves.groups import PUBLISHED
@@ -33,7 +32,7 @@ from core.codec import TesseraError
 from core.places import default_results
 
 DEFAULTS = {
-    "curves": "",  # labels, and files of your own: a.csv, or CompressAI's JSON; default: measured ones and some published
+    "curves": "",  # labels, and files of your own: a.csv, or CompressAI's JSON; default: those measured, some published
     "dataset": "kodak",
     "metric": "psnr",
     "limit": "",  # the limit= of the measurements; default: those without one

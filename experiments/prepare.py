@@ -1,9 +1,10 @@
-"""Get a data set and verify it, into the layout its loader reads.
+"""Get a data set, or the official weights of a method, and verify them.
 
     python -m experiments.prepare                                     # what there is
     python -m experiments.prepare with dataset=kodak
     python -m experiments.prepare with dataset=clic split=mobile_test data_root=/big/disk
     python -m experiments.prepare with dataset=kodak url=http://mirror.example/kodak   # the same files elsewhere
+    python -m experiments.prepare with weights=qres34m                # the official weights of a method, all points
 
 A file that a program cannot fetch is downloaded by hand into DATA_ROOT/downloads/manual under its own name; it is then
 verified and used instead of the network. An interrupted download resumes. Exit code 2: something to act on.
@@ -23,14 +24,14 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from benchmarks.datasets import DATASETS, Dataset, Download, ImageSet, MissingData, data_roots, open_dataset, parse_name
-from core import atomic
+from core import atomic, checkpoint
 from core.codec import TesseraError
 from core.commandline import piped
 from core.download import CONNECT_S, READ_S, Expected, fetch, verify
 from core.options import check_text
 from core.registry import unknown
 
-KEYS = ("connect_s", "data_root", "dataset", "read_s", "split", "url")
+KEYS = ("connect_s", "data_root", "dataset", "read_s", "split", "url", "weights")
 
 
 class PrepareError(TesseraError):
@@ -214,6 +215,11 @@ def main(tokens: list[str]) -> int:
     """Run ``with key=value ...``; returns the exit code (2: a sentence on stderr says what to do)."""
     try:
         options = {} if tokens in (["help"], ["--help"], ["-h"]) else parse(tokens)
+        for name in options["weights"].split(",") if "weights" in options else ():
+            for found in checkpoint.fetch_official(name):
+                print(f"{found.id} is here, {'verified' if found.verified else 'its checksum recorded'}.", flush=True)
+        if "weights" in options and "dataset" not in options:
+            return 0
         if "dataset" not in options:
             print(f"{__doc__}\n{catalogue()}")
             return 0

@@ -37,7 +37,7 @@ def document(curve: Curve) -> dict[str, Any]:
     for name, values in columns.items():
         numbers = values.to_numpy(float)
         if np.isfinite(numbers).all():
-            results |= dict.fromkeys(NAMES.get(name, (name,)), [float(f"{v:.10g}") for v in numbers])
+            results |= {key: [float(f"{v:.10g}") for v in numbers] for key in NAMES.get(name, (name,))}
     origin = {"dataset": curve.dataset, "title": curve.title, "source": curve.source, "reference": curve.reference}
     facts = {**origin, "points": [str(p) for p in points["point"]], "cells": list(curve.cells)}
     said = f"{curve.source}, {curve.title}; {curve.reference}".rstrip("; ")

@@ -5,9 +5,10 @@ A file is CSV with one header line, a row per point (or per point and image, wit
     curve,bpp,psnr,ms_ssim
     mine,0.21,29.8,0.951
 
-or JSON as CompressAI writes it, ``{"name": ..., "description": ..., "results": {"bpp": [...], "psnr-rgb": [...]}}``, whose
-lists have a number per point or a list per point with a number per image. Names of columns are read without regard to
-case and punctuation. What holds such curves is written to the folder ``given`` of the results, which git ignores.
+or JSON as CompressAI writes it, ``{"name": ..., "description": ..., "results": {"bpp": [...], "psnr-rgb": [...]}}``,
+whose lists have a number per point or a list per point with a number per image. Names of columns are read without
+regard to case and punctuation. What holds such curves is written to the folder ``given`` of the results, which git
+ignores.
 """
 
 from __future__ import annotations
@@ -177,16 +178,16 @@ def _listed_rows(results: Mapping[str, Any], where: str) -> list[dict[str, Any]]
     shape, rows = _shape(columns["bpp"], "bpp", where), []
     kept = {name: values for name, values in columns.items() if isinstance(values, list) and name not in WORDS}
     for name, values in kept.items():
-        if _shape(values, name, where) != shape:
+        alike = all(isinstance(v, list) == isinstance(b, list) for v, b in zip(values, columns["bpp"], strict=False))
+        if _shape(values, name, where) != shape or not alike:
             raise GivenError(f"{where}: {name} and bpp have lists of different lengths.")
     labels = columns.get("point")
     for i, images in enumerate(shape):
         point = labels[i] if isinstance(labels, list) and len(labels) == len(shape) else i + 1
+        several = isinstance(columns["bpp"][i], list)
         for j in range(images):
-            row = {name: values[i][j] if isinstance(values[i], list) else values[i] for name, values in kept.items()}
-            rows.append(
-                {**row, "point": point} | ({"image": str(j + 1)} if isinstance(columns["bpp"][i], list) else {})
-            )
+            row = {name: values[i][j] if several else values[i] for name, values in kept.items()}
+            rows.append({**row, "point": point} | ({"image": str(j + 1)} if several else {}))
     return rows
 
 

@@ -95,7 +95,7 @@ def _markdown_row(cells: Iterable[str]) -> str:
 def to_latex(frame: pd.DataFrame, caption: str, label: str, width: str = "auto", whole: bool = False) -> str:
     """A table in the style of booktabs, every text escaped, numbers to the right with a real minus, no empty column.
 
-    ``width`` is 'column' or 'page' of a page of two columns, or 'auto': the first that holds it. What is too wide for it
+    ``width`` is 'column' or 'page' of a page of two columns, or 'auto': the first that holds it. What is too wide
     loses columns that say the least (``OPTIONAL``) unless the table is to stay ``whole``, then gets smaller type, then
     names over several lines. TesseraError for another width.
     """
@@ -119,10 +119,9 @@ def to_latex(frame: pd.DataFrame, caption: str, label: str, width: str = "auto",
 
 def _without_empty(frame: pd.DataFrame) -> pd.DataFrame:
     """The columns in which some row says something."""
-    rows = formatted(frame)
-    return frame.iloc[
-        :, [i for i in range(len(frame.columns)) if not rows or any(r[i] not in ("", MISSING) for r in rows)]
-    ]
+    columns = list(zip(*formatted(frame), strict=True)) or [("",)] * len(frame.columns)
+    said = [any(cell not in ("", MISSING) for cell in column) for column in columns]
+    return frame.loc[:, said] if any(said) else frame
 
 
 def _narrowed(frame: pd.DataFrame, width: str) -> pd.DataFrame:

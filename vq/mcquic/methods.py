@@ -29,6 +29,7 @@ MODULE = "module._compressor."  # before the model's names in training checkpoin
 class McQuicMethod(Method):
     """The published model. ``m`` codebooks (the ``-qp`` of its command) of ``k`` codewords on each level."""
 
+    published: ClassVar[tuple[str, ...]] = ("mcquic-mse", "mcquic-ms-ssim")  # of one picture of kodak
     paper: ClassVar[str] = "Zhu et al., CVPR 2022, arXiv 2203.10897"
     trains_on: ClassVar[tuple[str, ...]] = ("photographs of at least 512 pixels",)
     curve: ClassVar[str | None] = "m"
