@@ -62,10 +62,9 @@ def match_rate(config: Mapping[str, Any], run: Any) -> int:
         match = matching.search(tried, start, lambda point: ruler.result(point).means[metric], target, tolerance)
         frame = table(match, {point: ruler.result(point) for point in match.tried}, metric, target)
         frames.append(frame if len(targets) == 1 else frame.assign(target=target))
-        said = sentences(match, method, metric, target, grid)
-        lines += said if len(targets) == 1 else [f"{target:g} {UNITS[metric]}: {sentence}" for sentence in said[:-1]]
+        lines += sentences(match, method, metric, target, grid)[:-1]
         found.append(match)
-    lines += [] if len(targets) == 1 else [f"{len(ruler.found)} settings of {method.curve} were measured."]
+    lines = [*dict.fromkeys(lines), f"{len(ruler.found)} settings of {method.curve} were measured."]
     best = ruler.result(found[0].best)
     title = best.about["title"]
     name = f"{method.name} search {request.search}" if request.search else method.name

@@ -37,7 +37,11 @@ _given: set[str] = set()  # names of params.NAME=... on the command line that ru
 
 
 def experiment(
-    script: str, name: str, config: Scope, named: Mapping[str, Mapping[str, Any]] | None = None, own: Scope | None = None
+    script: str,
+    name: str,
+    config: Scope,
+    named: Mapping[str, Mapping[str, Any]] | None = None,
+    own: Scope | None = None,
 ) -> Experiment:
     """A Sacred experiment for an entry script (its ``__file__``) with a config scope and named configs.
 

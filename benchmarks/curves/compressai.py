@@ -39,7 +39,8 @@ def document(curve: Curve) -> dict[str, Any]:
         if np.isfinite(numbers).all():
             results |= {key: [float(f"{v:.10g}") for v in numbers] for key in NAMES.get(name, (name,))}
     origin = {"dataset": curve.dataset, "title": curve.title, "source": curve.source, "reference": curve.reference}
-    facts = {**origin, "points": [str(p) for p in points["point"]], "cells": list(curve.cells)}
+    facts: dict[str, Any] = {**origin, "points": [str(p) for p in points["point"]], "cells": list(curve.cells)}
+    facts |= {"macs_per_pixel": list(curve.macs)} if curve.macs else {}
     said = f"{curve.source}, {curve.title}; {curve.reference}".rstrip("; ")
     return {"name": curve.label, "description": said, "results": results, "tessera": facts}
 

@@ -41,7 +41,8 @@ class Curve:
     encode_s, ... there are (averages over images; 'nan' where a source has none). ``cells`` are the keys in the same
     order (empty for published curves). ``images`` has a row per image and point, or is None.
     ``reference`` is the citation or the checkpoints; ``subset`` says that the images are not the whole data set.
-    ``pictures`` is the fingerprint of the images ('' where it is not known, as of published curves).
+    ``pictures`` is the fingerprint of the images ('' where it is not known, as of published curves). ``macs`` are the
+    multiplications per pixel that a publication gives, least and most over the points.
     """
 
     label: str
@@ -56,6 +57,7 @@ class Curve:
     subset: bool = False
     lossless: bool = False
     pictures: str = ""
+    macs: tuple[float, float] | None = None
 
 
 def pictures_differ(curves: Iterable[Curve]) -> str:
@@ -302,6 +304,7 @@ def _published_curve(entry: Mapping[str, Any]) -> Curve:
         source="published",
         reference=f"{entry['reference']} {entry['source']}",
         points=points.sort_values("bpp", ignore_index=True),
+        macs=(float(macs[0]), float(macs[1])) if (macs := entry.get("macs_per_pixel")) else None,
     )
 
 
