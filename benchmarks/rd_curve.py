@@ -32,7 +32,7 @@ from benchmarks.tables.files import for_screen
 from benchmarks.tables.results import rd_table
 from core.codec import TesseraError
 from core.registry import METHODS
-from experiments.evaluate import Outcome, evaluate, evaluation_config, say
+from experiments.evaluate import Outcome, drawing_config, evaluate, evaluation_config, say
 from experiments.request import Evaluation
 from experiments.wiring import experiment, guarded, run, sequence
 
@@ -42,14 +42,6 @@ NAMED: dict[str, dict[str, Any]] = {
 }
 METRICS = ("psnr", "ms_ssim_db")
 PUBLISHED = ("vtm18", "qres34m-paper")  # drawn beside the curves where they exist for the data set
-
-
-def drawing_config() -> None:
-    """Options of the figures (a Sacred config scope: each variable is one)."""
-    curves = None  # what stands beside: labels of stored and published curves, files of your own (a.csv, b.json)
-    names = None  # other names for curves: LABEL:NAME,LABEL:NAME
-    title = None  # of the figures
-    width = "page"  # or column
 
 
 ex = experiment(__file__, "rd_curve", evaluation_config, NAMED, drawing_config)

@@ -1,4 +1,4 @@
-"""Weights that do not fit a method, named for what they are: the method whose tensors they hold, by names and shapes."""
+"""Weights that do not fit a method, named for what they are: whose tensors they hold, by names and shapes."""
 
 from __future__ import annotations
 

@@ -32,7 +32,8 @@ class CheckpointError(TesseraError):
 class Weights:
     """Where weights are and what is known of them. ``id`` names them in cells; ``origin`` is official, ours or path.
 
-    ``name`` tells weights given by path apart, and says whose those are that a method takes; ``verified`` says that the file has a checksum somebody vouches for.
+    ``name`` tells weights given by path apart, and says whose those are that a method takes; ``verified`` says that the
+    file has a checksum somebody vouches for.
     """
 
     path: Path

@@ -61,6 +61,14 @@ def evaluation_config() -> None:
     keep_images = dataset == "sample"  # keep decoded pictures for the report (about 0.6 MB an image and point)
 
 
+def drawing_config() -> None:
+    """Options of the figures (a Sacred config scope: each variable is one)."""
+    curves = None  # what stands beside: labels of stored and published curves, files of your own (a.csv, b.json)
+    names = None  # other names for curves: LABEL:NAME,LABEL:NAME
+    title = None  # of the figures
+    width = "page"  # or column
+
+
 @dataclass(frozen=True)
 class Job:
     """One cell to measure: its method at a point and its weights."""
