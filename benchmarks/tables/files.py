@@ -108,12 +108,20 @@ def to_latex(frame: pd.DataFrame, caption: str, label: str, width: str = "auto",
     shown = least[width]
     size = next((s for s, pt in SIZES.items() if _points(shown, pt) <= WIDTHS[width]), r"\scriptsize")
     place = "table" if width == "column" else "table*"
-    align = _alignment(shown, width)
-    rows = [" & ".join(MINUS.sub("$-$", escape(cell)) for cell in row) + r" \\" for row in formatted(shown)]
+    kinds = _alignment(shown, width)
+    rows = [" & ".join(map(_latex_cell, row, kinds)) + r" \\" for row in formatted(shown)]
     head = " & ".join(escape(str(c)) for c in shown) + r" \\"
     top = [rf"\begin{{{place}}}[tb]", r"\centering", rf"\caption{{{escape(caption)}}}", rf"\label{{tab:{label}}}"]
     top += [rf"{size}\setlength{{\tabcolsep}}{{{GAP / 2:g}pt}}"]
-    body = [rf"\begin{{tabular}}{{{align}}}", r"\toprule", head, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}"]
+    body = [
+        rf"\begin{{tabular}}{{{''.join(kinds)}}}",
+        r"\toprule",
+        head,
+        r"\midrule",
+        *rows,
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
     return "\n".join([*top, *body, rf"\end{{{place}}}"]) + "\n"
 
 
@@ -150,7 +158,13 @@ def _spare(frame: pd.DataFrame) -> float:
     return max((w for w, number in widths if not number), default=0.0) - NARROWEST
 
 
-def _alignment(frame: pd.DataFrame, width: str) -> str:
+def _latex_cell(cell: str, kind: str) -> str:
+    """A cell with a real minus; in a column of broken lines names may break behind an underscore."""
+    text = MINUS.sub("$-$", escape(cell))
+    return text.replace(r"\_", r"\_\allowbreak{}") if kind.startswith("p") else text
+
+
+def _alignment(frame: pd.DataFrame, width: str) -> list[str]:
     """The columns as LaTeX has them; where the table is too wide, the widest text is broken into lines."""
     right, widths, excess = _numeric(frame), _widths(frame, SIZES[r"\scriptsize"]), _excess(frame, width)
     kinds = ["r" if r else "l" for r in right]
@@ -158,7 +172,7 @@ def _alignment(frame: pd.DataFrame, width: str) -> str:
     if excess > 0 and texts:
         widest = max(texts, key=lambda i: widths[i])
         kinds[widest] = rf"p{{{max(NARROWEST, widths[widest] - GAP - excess):.0f}pt}}"
-    return "".join(kinds)
+    return kinds
 
 
 def _points(frame: pd.DataFrame, size: float) -> float:
