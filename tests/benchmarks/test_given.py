@@ -1,4 +1,4 @@
-"""Curves that a user gives, the choice of curves by bare names, their figures, and their export to CompressAI's JSON."""
+"""Curves that a user gives, the choice of curves by bare names, figures of them, and export to CompressAI's JSON."""
 
 from __future__ import annotations
 
