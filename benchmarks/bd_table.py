@@ -5,10 +5,17 @@
     python benchmarks/bd_table.py with anchor=jpeg dataset=kodak metric=mse     # or any metric that cells have
     python benchmarks/bd_table.py with anchor=vtm18 dataset=kodak method=akima curves=qres3m_vr,webp,qres34m-paper
     python benchmarks/bd_table.py with anchor=jpeg dataset=kodak limit=4        # of what was measured with limit=4
+    python benchmarks/bd_table.py with anchor=vtm18 curves=mine.csv             # all curves, and your own
+    python benchmarks/bd_table.py with anchor=vtm18 curves=qres3m_vr,webp,mine.json names=qres3m_vr:Ours,webp:WebP \
+        columns=curve,BD-rate,interval,range width=column title="Kodak, PSNR"
 
 Every row prints its common quality range, the points used, the interpolation and a 95 % interval over images. A table
 is of one set of images, which its caption and its file name say where it is not a whole data set; published curves, of
 whole sets, stand in tables of whole sets only.
+
+A label may do without what stands in brackets: qres3m_vr for 'qres3m_vr [ours]'. Files of your own curves
+(docs/own_curves.md) are taken to be of the same images, are labelled [given], and what holds them is written to
+<results>/given.
 """
 
 from __future__ import annotations
@@ -23,8 +30,10 @@ from typing import cast
 import pandas as pd
 
 from benchmarks.curves import curve as curves
+from benchmarks.curves import given
 from benchmarks.curves.bd import Method
 from benchmarks.curves.curve import Curve
+from benchmarks.figures import naming
 from benchmarks.figures.rd import metric_axis
 from benchmarks.measure.metrics import find_metric
 from benchmarks.store import Store
@@ -39,8 +48,12 @@ DEFAULTS = {
     "dataset": "kodak",
     "metric": "psnr",
     "method": "pchip",  # pchip, akima or cubic
-    "curves": "",  # labels; default: all
+    "curves": "",  # labels (default: all), and files of your own: a.csv, or CompressAI's JSON
     "limit": "",  # the limit= of the measurements; default: those without one
+    "names": "",  # other names for curves: LABEL:NAME,LABEL:NAME
+    "columns": "",  # those to show, in that order; a beginning of their names is enough
+    "width": "auto",  # of the LaTeX table: column, page, or the first of them that holds it
+    "title": "",  # the caption; default: what is compared and how
     "results": default_results(),
     "bootstrap": "1000",
 }
@@ -48,22 +61,31 @@ DEFAULTS = {
 
 def bd_table(options: dict[str, str]) -> None:
     """Print the table and write it as CSV, Markdown and LaTeX."""
-    wanted = [label.strip() for label in options["curves"].split(",") if label.strip()]
-    frame, caption, name = make(options, wanted)
+    wanted, own = given.asked(options["curves"])
+    frame, caption, name = make(options, wanted, own)
+    names = naming.parsed(options["names"], frame["curve"])
+    columns = curves.listed(options["columns"])
+    frame, caption = files.chosen(files.renamed(frame, names), columns), options["title"] or caption
+    folder = Path(options["results"]) / (given.FOLDER if own else "")
+    written = files.to_files(frame, folder / "tables" / name, caption, options["width"], whole=bool(columns))
     print(files.for_screen(frame, caption))
-    for path in files.to_files(frame, Path(options["results"]) / "tables" / name, caption):
-        print(path)
+    print(*written, sep="\n")
 
 
-def make(options: dict[str, str], wanted: Sequence[str] = ()) -> tuple[pd.DataFrame, str, str]:
-    """The table of the curves of these labels (default: all that are not lossless), its caption and its file's name."""
+def make(
+    options: dict[str, str], wanted: Sequence[str] = (), own: Sequence[Path] = ()
+) -> tuple[pd.DataFrame, str, str]:
+    """The table of the curves of these labels (default: all that are not lossless) and of files of a user's own, its
+    caption and its file's name.
+    """
     dataset, metric, store = options["dataset"], options["metric"], Store(options["results"])
     axis = metric_axis(find_metric(metric).name).text
-    found, title, aside = one_set(store, dataset, parse_limit(options["limit"]))
+    found, title, aside = one_set(store, dataset, parse_limit(options["limit"]), bool(own))
     found = [with_images(curve, metric, store) for curve in found]
+    mine = given.read(own, dataset, title, any(c.subset for c in found))
     _refuse_aside([options["anchor"], *wanted], found, aside)
-    anchor = curves.find(found, options["anchor"])
-    chosen = [curves.find(found, label) for label in wanted] or [c for c in found if not c.lossless]
+    anchor = curves.find([*found, *mine], options["anchor"])
+    chosen = given.chosen(found, wanted, mine)
     if aside and not wanted:
         if all(curve is anchor for curve in chosen):
             raise TesseraError(curves.pictures_differ([anchor, *aside]))
@@ -71,8 +93,11 @@ def make(options: dict[str, str], wanted: Sequence[str] = ()) -> tuple[pd.DataFr
     method = cast(Method, options["method"])
     frame = results.bd_table(chosen, anchor, metric, method, bootstrap=int(options["bootstrap"]))
     caption = f"{_sentence(dataset, title)}: BD-rate against {anchor.label} at equal {axis}, {method} interpolation."
+    if mine:
+        caption += " Curves marked [given] are the user's own numbers, taken to be of these images."
     pictures = next((c.pictures for c in found if c.source == "measured"), "")
-    return frame, caption, file_stem(set_name(dataset, title, pictures), metric, anchor.label, method, wanted)
+    labels = [c.label for c in chosen] if wanted else [c.label for c in mine]
+    return frame, caption, file_stem(set_name(dataset, title, pictures), metric, anchor.label, method, labels)
 
 
 def file_stem(name: str, metric: str, anchor: str, method: str, labels: Sequence[str] = ()) -> str:
@@ -88,11 +113,13 @@ def _refuse_aside(labels: Sequence[str], found: Sequence[Curve], aside: Sequence
         raise TesseraError(curves.pictures_differ([curve, *(c for c in found if c.source == "measured")]))
 
 
-def one_set(store: Store, dataset: str, limit: int | None) -> tuple[list[Curve], str, list[Curve]]:
+def one_set(
+    store: Store, dataset: str, limit: int | None, may_be_empty: bool = False
+) -> tuple[list[Curve], str, list[Curve]]:
     """The curves of one set of images; its title; and the curves that only other pictures have.
 
     Of several sets it is the whole data set, and of several of those the one measured last. Published curves join a
-    whole set. Raises TesseraError where nothing was measured with that limit.
+    whole set. Raises TesseraError where nothing was measured with that limit, unless it ``may_be_empty``.
     """
     cells = store.cells(dataset=dataset, limit=limit)
     latest = {r.pictures: str(r.provenance.get("started", "")) for r in sorted(cells, key=curves.measured_at)}
@@ -104,7 +131,7 @@ def one_set(store: Store, dataset: str, limit: int | None) -> tuple[list[Curve],
     labels = {c.label for c in mine}
     aside = [c for c in measured if c.title != title and c.label not in labels and not c.lossless]
     found = mine + ([] if subset else curves.published(dataset))
-    if not found:
+    if not found and not may_be_empty:
         known = ", ".join(dict.fromkeys(c.title for c in curves.measured(store, dataset)))
         what = f"{dataset} with limit={limit}" if limit else dataset
         more = f"measured is {known}" if known else "measure some with python benchmarks/rd_curve.py"

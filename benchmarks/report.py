@@ -6,11 +6,15 @@
     python benchmarks/report.py with most=0                                 # figures of all curves, crowded in parts
     python benchmarks/report.py with check=True                             # exit 2 where the page lacks results
     python benchmarks/report.py with figures=False                          # in a third of the time: page and tables
+    python benchmarks/report.py with curves=mine.csv dataset=kodak          # a page with your own curves on it
 
 ``published`` names the published curves that may stand beside the measured ones in the figures on paper; a figure shows
 ``most`` curves, the best of each kind (``figures/choice.py``), and the page has the others to tick. The same results
 give the same bytes. ``<results>/report_files.json`` lists what was written; what it lists and is written no longer is
 removed the next time, and no other file is.
+
+Files of your own curves (docs/own_curves.md) are put on a page of their own, <results>/given/report: nothing else is
+written then.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.curves import curve as rd
+from benchmarks.curves import given
 from benchmarks.curves.bd import BDResult
 from benchmarks.curves.curve import Curve
 from benchmarks.curves.groups import BD_NOTE, PUBLISHED, Group, Pairs, drawn_metrics, group_curves
@@ -40,7 +45,7 @@ from core.codec import TesseraError
 CROWDED = 16  # measured curves beyond which a figure on paper is drawn in parts
 LATTICES = ("lattice_", "llvq_")
 DEFAULTS = {"results": places.default_results(), "published": ",".join(PUBLISHED), "jobs": "", "figures": "True"}
-DEFAULTS |= {"most": str(choice.MOST), "check": "False"}
+DEFAULTS |= {"most": str(choice.MOST), "check": "False", "curves": "", "dataset": "kodak"}
 
 
 def build_report(
@@ -97,12 +102,27 @@ def build_page(
     lossless: pd.DataFrame,
     published: Sequence[str] = PUBLISHED,
     own: Collection[str] = (),
+    inside: str = "",
 ) -> Path:
-    """Write the page alone; ``own`` are names of stored figures and tables that it has from the curves already."""
+    """Write the page alone, into a folder ``inside`` the results; ``own`` are names of stored figures and tables that
+    it has from the curves already.
+    """
     everyone = {c.label for g in groups for c in g.curves if c.source == "published"}
-    folder, hidden = store.root / "report", sorted(everyone - set(published))
+    folder, hidden = store.root / inside / "report", sorted(everyone - set(published))
     data = page.page_data(groups, cells, lossless, store, drawn_metrics(), folder, hidden, own, published)
     return page.write_page(data, folder)
+
+
+def own_page(results: Path, files_of_curves: Sequence[Path], dataset: str, published: Sequence[str]) -> Path:
+    """The page with a user's own curves on it, in the folder of such things; TesseraError for files that cannot be read
+    or a data set that nothing was measured on.
+    """
+    store = Store(results)
+    cells = store.cells()
+    groups = group_curves(cells, published, given.read(files_of_curves, dataset))
+    drawn = listing.names(store.root / "report_files.json")
+    names = {Path(name).stem for name in drawn}
+    return build_page(store, cells, groups, tables.lossless_table(store), published, names, given.FOLDER)
 
 
 def _chosen(group: Group, published: Sequence[str]) -> list[Curve]:
@@ -230,6 +250,14 @@ def report(options: dict[str, str]) -> None:
         raise TesseraError(f"figures={options['figures']} must be True or False.")
     if not options["most"].isdigit():
         raise TesseraError(f"most={options['most']} must be a whole number of curves, or 0 for all of them.")
+    labels, own = given.asked(options["curves"])
+    if labels:
+        raise TesseraError(
+            f"curves={labels[0]} is no file: the page has all curves that are here, and files join them."
+        )
+    if own:
+        print(f"open {own_page(Path(options['results']), own, options['dataset'], options['published'].split(','))}")
+        return
     draw, most = options["figures"] == "True", int(options["most"])
     paths = build_report(Path(options["results"]), options["published"].split(","), jobs, draw, most)
     print(f"{older}: made again" if older else "", end="\n" if older else "")

@@ -2,7 +2,8 @@
 
 ``find(method, weights)`` answers where the weights of a method at its point are::
 
-    auto      official ones when they are cached or can be fetched, else ours if we ship them
+    auto      official ones when they are cached or can be fetched, else ours if we ship them (a method's own, or those
+              of another one that it takes: the legend says 'ours, of NAME')
     official  the authors' files, from the manifest: fetched, their SHA-256 verified (or recorded on first use)
     ours      the small ones in checkpoints/
     PATH      a run folder, a .safetensors file with its meta.json, an official .pt / .pth file, or a folder of such
@@ -14,19 +15,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from core import devices, fingerprints, given
+from core import devices, fingerprints, foreign, given
 from core.atomic import sha256, write_text, writing
-from core.codec import Codec, Method, MissingWeights, Point
+from core.codec import Codec, Method, MissingWeights, Point, TesseraError
 from core.download import DownloadError, Unreachable, fetch
 from core.given import CheckpointError as CheckpointError
 from core.given import Weights as Weights
 from core.given import listed, read_json
+from core.registry import METHODS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -84,28 +87,85 @@ def find(method: Method, weights: str = "auto", any_point: bool = False) -> Weig
         method.check_point()
     if weights not in PLACES:
         return given.find(Path(weights), method, manifest(), any_point)
-    reason, kind = "", MissingWeights
+    reason, kind, brief = "", MissingWeights, ""
     if weights in ("auto", "official"):
         try:
             return _official(method)
         except (MissingWeights, DownloadError) as error:
             reason, kind = str(error).rstrip("."), NotFetched if isinstance(error, NotFetched) else MissingWeights
-    entry = None if weights == "official" else _entry(method, "ours")
-    where, other = f"{method.name} at {method.curve}={method.point}" if method.curve else method.name, ""
-    if entry is not None:
+            brief = _briefly(method, error)
+    ours, other = (None, "") if weights == "official" else _ours(method, any_point)
+    if ours is not None:
+        return ours
+    where = f"{method.name} at {method.curve}={method.point}" if method.curve else method.name
+    family = type(method).__module__.partition(".")[0]
+    point = f" params.{method.curve}={method.point}" if method.curve else ""
+    lack = other or ("none are shipped" if weights != "official" else "")
+    raise kind(
+        f"there are no weights for {where}: "
+        + "; ".join(filter(None, (lack, f"official ones: {reason}" if reason else "")))
+        + f". Give weights=PATH, or train: python -m {family} train with method={method.name}{point}",
+        "; ".join(filter(None, (lack, brief))),
+    )
+
+
+def _ours(method: Method, any_point: bool) -> tuple[Weights | None, str]:
+    """The weights we ship for a method at its point, its own or ones that it takes; or None, and what there is."""
+    other = ""
+    if (entry := _entry(method, "ours")) is not None:
         found = given.opened(_shipped(entry), (), origin="ours")
         differences = {} if any_point else given.differences(method, found.meta)
         if not differences:
-            return found
+            return found, ""
         other = ", ".join(f"{name}={trained}, not {asked}" for name, (trained, asked) in differences.items())
-    family = type(method).__module__.partition(".")[0]
-    point = f" params.{method.curve}={method.point}" if method.curve else ""
-    raise kind(
-        f"there are no weights for {where}: "
-        + (f"those shipped have {other}" if other else "none are shipped")
-        + (f"; official ones: {reason}" if reason else "")
-        + f". Give weights=PATH, or train: python -m {family} train with method={method.name}{point}"
-    )
+        other = f"those shipped have {other}"
+    if (entry := _taken(method)) is not None:
+        found = replace(given.opened(_shipped(entry), (), origin="ours"), name=f"of {entry['method']}")
+        try:
+            given.compare(method, found)
+        except TesseraError as error:
+            return None, other or str(error).rstrip(".")
+        return found, ""
+    return None, other
+
+
+def _taken(method: Method) -> dict[str, Any] | None:
+    """The entry of weights we ship of another method that this one takes, made as that method is by default."""
+    for entry in manifest():
+        if entry["origin"] != "ours" or entry["method"] not in method.takes or not _shipped(entry).is_file():
+            continue
+        usual = METHODS[entry["method"]].parameters()
+        if all(listed(usual.get(name)) == value for name, value in entry.get("params", {}).items()):
+            return entry
+    return None
+
+
+def _briefly(method: Method, error: TesseraError) -> str:
+    """Why there are no official weights, in few words."""
+    entry = _entry(method, "official")
+    if entry is None:
+        return "no official ones are published for this point"
+    if isinstance(error, NotFetched):
+        return "official ones have not been fetched"
+    if isinstance(error, Unreachable):
+        return f"official ones cannot be fetched ({urlsplit(entry['url']).netloc} cannot be reached)"
+    return f"official ones: {str(error).rstrip('.')}"
+
+
+def official(name: str, points: Sequence[Point | None] | None = None) -> list[tuple[str, Path]]:
+    """Address and place in the cache of the official weights of a method (at these points) that are not here."""
+    entries = [e for e in manifest() if e["method"] == name and e["origin"] == "official"]
+    wanted = [e for e in entries if points is None or e.get("point") in (None, *points)]
+    return [(str(e["url"]), _cached(e)) for e in wanted if not _cached(e).exists()]
+
+
+def fetch_official(name: str) -> Iterator[Weights]:
+    """Fetch and verify every official file of weights of a method; raises MissingWeights where none is published."""
+    entries = [e for e in manifest() if e["method"] == name and e["origin"] == "official"]
+    if not entries:
+        known = ", ".join(sorted({e["method"] for e in manifest() if e["origin"] == "official"}))
+        raise MissingWeights(f"no official weights of {name} are published; there are some of {known}.")
+    yield from map(_fetched, entries)
 
 
 def points(method: Method, weights: str) -> tuple[Point, ...]:
@@ -118,15 +178,15 @@ def load(method: Method, weights: Weights) -> nn.Module:
     from core.finite import check_weights
 
     model: nn.Module = method.model()
-    state = method.read_state(read(weights.path))
-    check_weights(state, weights.path)
+    stored = read(weights.path)
     try:
+        state = method.read_state(stored)
+        check_weights(state, weights.path)
         model.load_state_dict(
             {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
         )
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise CheckpointError(f"{weights.path} does not hold the weights of {method.name}: {reason}") from None
+    except (RuntimeError, KeyError) as error:
+        raise CheckpointError(f"{weights.path} {foreign.sentence(method, model, stored)}") from error
     return model.eval()
 
 
@@ -234,7 +294,16 @@ def _official(method: Method) -> Weights:
     entry = _entry(method, "official")
     if entry is None:
         raise MissingWeights(f"none are published for this point (there are: {_points(method)})")
-    path = cache_dir() / "weights" / f"{entry['id']}{Path(entry['url']).suffix}"
+    return _fetched(entry)
+
+
+def _cached(entry: Mapping[str, Any]) -> Path:
+    return cache_dir() / "weights" / f"{entry['id']}{Path(entry['url']).suffix}"
+
+
+def _fetched(entry: Mapping[str, Any]) -> Weights:
+    """The official file of an entry of the manifest, from the cache or the network, verified."""
+    path = _cached(entry)
     published, fetched = entry.get("sha256"), not path.exists()
     if fetched:
         _fetch(entry["url"], path, published or _locked(entry["id"]))

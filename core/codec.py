@@ -22,7 +22,13 @@ class TesseraError(Exception):
 
 
 class MissingWeights(TesseraError):
-    """A method needs weights that are not here; the text says where they come from and what to run."""
+    """A method needs weights that are not here; the text says where they come from and what to run, ``why`` the cause
+    alone ('' where the text is all there is to say).
+    """
+
+    def __init__(self, text: str, why: str = "") -> None:
+        super().__init__(text)
+        self.why = why
 
 
 @runtime_checkable
@@ -163,6 +169,7 @@ class Method(Parameters):
     unbound: ClassVar[
         tuple[str, ...]
     ] = ()  # parameters that any weights serve: how streams are made, how training began
+    published: ClassVar[tuple[str, ...]] = ()  # published curves of the method, drawn beside its own
     searches: ClassVar[str] = ""  # what search=N counts, such as 'gradient steps'; empty: no search at the encoder
     suffix: ClassVar[str] = ".tsr"  # of the files that its streams are
     note: ClassVar[str] = ""  # what the rate counts, versions of binaries; stored in every cell

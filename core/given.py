@@ -32,7 +32,8 @@ class CheckpointError(TesseraError):
 class Weights:
     """Where weights are and what is known of them. ``id`` names them in cells; ``origin`` is official, ours or path.
 
-    ``name`` tells weights given by path apart; ``verified`` says that the file has a checksum somebody vouches for.
+    ``name`` tells weights given by path apart, and says whose those are that a method takes; ``verified`` says that the
+    file has a checksum somebody vouches for.
     """
 
     path: Path
@@ -45,7 +46,7 @@ class Weights:
     @property
     def legend(self) -> str:
         """What curves and tables say of the weights."""
-        name = (self.name or self.id) if self.origin == "path" else self.origin
+        name = (self.name or self.id) if self.origin == "path" else ", ".join(filter(None, (self.origin, self.name)))
         return name if self.verified else f"{name}, not verified"
 
 

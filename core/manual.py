@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from core import terminal
+from core.places import default_results
 
 GAP = 2  # blanks between columns
 WORDS = ("help", "-h", "--help")
@@ -145,6 +146,8 @@ def source_of(body: Callable[..., Any]) -> str:
 
 def _option(name: str, value: ast.expr, what: str) -> Option:
     """An option of a config scope; what is made by a call is a group, another expression depends on other options."""
+    if name == "results":
+        return Option(name, default_results(), what or "the folder of results")
     if isinstance(value, ast.Call):
         return Option(name, "", what or "hyper-parameters of the method, which print_config with method=... lists")
     try:

@@ -116,7 +116,7 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("weights", "device", "output", "url", "schedule", "optimizer", "data_root"), Text()),
     **dict.fromkeys(("folder", "init", "reference"), Text()),
     **dict.fromkeys(("methods", "points", "coders", "devices", "batches", "kinds", "curves", "published"), Words()),
-    **dict.fromkeys(("quantizers", "input"), Words()),
+    **dict.fromkeys(("quantizers", "input", "names", "columns"), Words()),
     **dict.fromkeys(("steps", "batch", "cycles", "threads", "log_every", "save_every", "repeats", "seeds"), COUNT),
     **dict.fromkeys(("vectors", "samples", "block_samples", "processes", "size", "height", "width", "n"), COUNT),
     **dict.fromkeys(("coded", "mutations", "jobs"), COUNT),
@@ -172,8 +172,8 @@ def _rule(name: str, default: Any) -> Rule | None:
     """The rule of an option; None where anything goes that is no dictionary."""
     if isinstance(default, bool):
         return SWITCH
-    if name in RULES:
-        return RULES[name]
+    if name in RULES and not (default and isinstance(default, str) and isinstance(RULES[name], Whole)):
+        return RULES[name]  # a word is no count: width=column of figures and tables
     if isinstance(default, int):
         return Whole(0, 2**63 - 1)
     if isinstance(default, float):

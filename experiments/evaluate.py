@@ -16,9 +16,10 @@ from benchmarks.measure import harness
 from benchmarks.store import Cell, CellResult, Store
 from core import checkpoint, crew, devices
 from core.checkpoint import Weights
-from core.codec import Codec, Method, TesseraError
+from core.codec import Codec, Method, MissingWeights, TesseraError
 from core.places import default_results
 from core.registry import Unusable, discover, make_method, reason, unknown
+from experiments import lacking
 from experiments.request import Evaluation
 from experiments.wiring import default_params
 
@@ -32,6 +33,7 @@ class Outcome:
     left_out: list[str] = field(default_factory=list)  # pictures that cannot be measured as they are
     failed: list[str] = field(default_factory=list)
     images: ImageSet | None = None  # what is measured on
+    lacking: dict[str, list[Method]] = field(default_factory=dict)  # methods at points without weights, by name
     unfetched: int = 0  # cells whose weights nobody has asked the network for
     pictures: str = ""  # the fingerprint of the images, as they are now
 
@@ -60,6 +62,14 @@ def evaluation_config() -> None:
     data_root = None  # where data sets are; default: TESSERA_DATA, ./data
     jobs = None  # cells measured at once, of one thread each; default: one for each processor; 1 to compare seconds
     keep_images = dataset == "sample"  # keep decoded pictures for the report (about 0.6 MB an image and point)
+
+
+def drawing_config() -> None:
+    """Options of the figures (a Sacred config scope: each variable is one)."""
+    curves = None  # what stands beside: labels of stored and published curves, files of your own (a.csv, b.json)
+    names = None  # other names for curves: LABEL:NAME,LABEL:NAME
+    title = None  # of the figures
+    width = "page"  # or column
 
 
 @dataclass(frozen=True)
@@ -92,11 +102,16 @@ def plan_jobs(request: Evaluation, outcome: Outcome) -> tuple[ImageSet, list[Job
     outcome.pictures = stamps.fingerprint(images, request.folder / "fingerprints")
     jobs: list[Job] = []
     missing: dict[str, list[str]] = {}  # method -> the first sentence, then the other points
+    reasons: dict[tuple[str, str], list[Method]] = {}  # method and why it lacks weights -> at its points
     for method in _methods(request, images, outcome):
         try:
             weights = checkpoint.find(method, request.weights)
         except TesseraError as error:  # none, or ones that cannot be used
             outcome.unfetched += isinstance(error, checkpoint.NotFetched)
+            if isinstance(error, MissingWeights) and error.why:
+                reasons.setdefault((method.name, error.why), []).append(method)
+                outcome.lacking.setdefault(method.name, []).append(method)
+                continue
             known = missing.setdefault(method.name, [])
             known.append(str(method.point) if known else str(error).rstrip("."))
             continue
@@ -104,7 +119,15 @@ def plan_jobs(request: Evaluation, outcome: Outcome) -> tuple[ImageSet, list[Job
         jobs.append(Job(replace(cell, device=device, pictures=outcome.pictures), method, weights, request.search))
     for sentence, *others in missing.values():
         outcome.failed.append(sentence + (f"; likewise at {', '.join(others)}." if others else "."))
+    outcome.failed.extend(_lack(methods, why) for (_, why), methods in reasons.items())
     return images, jobs
+
+
+def _lack(methods: Sequence[Method], why: str) -> str:
+    """Which weights are missing, and why."""
+    first = methods[0]
+    at = f" at {first.curve}={', '.join(str(m.point) for m in methods)}" if first.curve else ""
+    return f"there are no weights for {first.name}{at}: {why}."
 
 
 def evaluate(request: Evaluation, sacred_run: str = "", announce: bool = True) -> Outcome:
@@ -170,6 +193,8 @@ def say(outcome: Outcome) -> None:
         print(f"left out: {sentence}", file=sys.stderr)
     for sentence in outcome.failed:
         print(f"failed: {sentence}", file=sys.stderr)
+    for methods in outcome.lacking.values():
+        print(*lacking.advice(methods, outcome.images.name if outcome.images else ""), sep="\n", file=sys.stderr)
 
 
 def say_refused(images: ImageSet) -> None:

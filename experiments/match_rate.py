@@ -21,18 +21,19 @@ from core.places import default_results
 from core.registry import make_method
 from experiments.evaluate import Outcome, evaluate, plan_jobs
 from experiments.request import Evaluation
-from experiments.wiring import default_params
+from experiments.wiring import default_params, sequence
 
 FOLDER = "match_rate"  # of the results: cells and tables of searches
 SHOWN = ("bpp", "psnr", "ms_ssim_db")
 UNITS = {"bpp": "bpp", "psnr": "dB"}
+PRESETS = {"jpeg_ai": (0.06, 0.12, 0.25, 0.5, 0.75)}  # bits per pixel
 
 
 def match_config() -> None:
     """Options (a Sacred config scope: each variable is one)."""
     method = "qres3m_vr"  # params.NAME=VALUE sets its hyper-parameters, but for the one that is searched
-    target_bpp = None  # bits per pixel
-    target_psnr = None  # or dB
+    target_bpp = None  # bits per pixel; several as a,b; or jpeg_ai, for the rate points of its test conditions
+    target_psnr = None  # or dB; several as a,b
     tolerance = None  # default: 0.5 % of target_bpp, 0.02 dB of target_psnr
     dataset = "sample"  # sample, kodak, clic, cifar10, ..., folder:PATH
     limit = None  # only the first images
@@ -48,44 +49,51 @@ def match_config() -> None:
 
 
 def match_rate(config: Mapping[str, Any], run: Any) -> int:
-    """Search, print and write the table, and say in words how near the answer is."""
-    metric, target, tolerance = _target(config)
+    """Search, print and write the table, and say in words how near the answers are."""
+    metric, targets, tolerances = _targets(config)
     request = Evaluation.of(config)
     method = _method(request)
     tried, start = matching.settings(method)
     ruler, grid = Ruler(request, str(run._id or "")), tried is not method.points and isinstance(tried[0], float)
     if tried is method.points:
         tried, start = ruler.with_weights(checkpoint.points(method, request.weights) or tried)
-    match = matching.search(tried, start, lambda point: ruler.result(point).means[metric], target, tolerance)
-    frame = table(match, {point: ruler.result(point) for point in match.tried}, metric, target)
-    best = ruler.result(match.best)
+    frames, lines, found = [], [], []
+    for target, tolerance in zip(targets, tolerances, strict=True):
+        match = matching.search(tried, start, lambda point: ruler.result(point).means[metric], target, tolerance)
+        frame = table(match, {point: ruler.result(point) for point in match.tried}, metric, target)
+        frames.append(frame if len(targets) == 1 else frame.assign(target=target))
+        lines += sentences(match, method, metric, target, grid)[:-1]
+        found.append(match)
+    lines = [*dict.fromkeys(lines), f"{len(ruler.found)} settings of {method.curve} were measured."]
+    best = ruler.result(found[0].best)
     title = best.about["title"]
     name = f"{method.name} search {request.search}" if request.search else method.name
-    caption = f"{name} at {target:g} {UNITS[metric]} on {title}"
+    caption = f"{name} at {', '.join(f'{t:g}' for t in targets)} {UNITS[metric]} on {title}"
+    frame = pd.concat(frames, ignore_index=True)
     print(files.for_screen(frame, caption))
-    for line in (*ruler.missing, *sentences(match, method, metric, target, grid)):
+    for line in (*ruler.missing, *lines):
         print(line)
     curve, where = curves.of_cells([best])[0], set_name(best.cell.dataset, title, best.pictures)
-    stem = request.folder / FOLDER / stem_of(f"{label_name(curve.label)}_{metric}_{target:g}_{where}")
+    aims = "+".join(f"{target:g}" for target in targets)
+    stem = request.folder / FOLDER / stem_of(f"{label_name(curve.label)}_{metric}_{aims}_{where}")
     print(*files.to_files(frame, stem, caption), sep="\n")
-    return 0 if match.in_range else 1
+    return 0 if all(match.in_range for match in found) else 1
 
 
-def _target(config: Mapping[str, Any]) -> tuple[str, float, float]:
-    """The metric, its target and the tolerance, both in the metric's unit."""
-    given = [name for name in UNITS if config[f"target_{name}"] is not None]
-    if len(given) != 1:
+def _targets(config: Mapping[str, Any]) -> tuple[str, list[float], list[float]]:
+    """The metric, its targets and the tolerance of each, all in the metric's unit."""
+    named = [name for name in UNITS if config[f"target_{name}"] is not None]
+    if len(named) != 1:
         raise TesseraError("give one of target_bpp=0.25 and target_psnr=35.")
-    target, tolerance = config[f"target_{given[0]}"], config["tolerance"]
-    if tolerance is None:
-        tolerance = 0.005 * target if given[0] == "bpp" and _positive(target) else 0.02
-    if not _positive(target) or not _positive(tolerance):
-        raise TesseraError(f"target_{given[0]}={target} and tolerance={tolerance} must be numbers above 0.")
-    return given[0], float(target), float(tolerance)
-
-
-def _positive(value: Any) -> bool:
-    return value in POSITIVE
+    metric, asked, tolerance = named[0], config[f"target_{named[0]}"], config["tolerance"]
+    preset = PRESETS.get(str(asked).casefold()) if metric == "bpp" else None
+    targets = list(dict.fromkeys(preset or sequence(asked) or [asked]))
+    for value in (*targets, *(() if tolerance is None else (tolerance,))):
+        if value not in POSITIVE:
+            more = f", or {' or '.join(PRESETS)} for the former" if metric == "bpp" else ""
+            raise TesseraError(f"target_{metric}={asked} and tolerance={tolerance} must be numbers above 0{more}.")
+    usual = [0.005 * target if metric == "bpp" else 0.02 for target in targets]
+    return metric, [float(t) for t in targets], usual if tolerance is None else [float(tolerance)] * len(targets)
 
 
 def _method(request: Evaluation) -> Method:

@@ -32,16 +32,21 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: two spinnin
 warnings.filterwarnings("ignore", message="pkg_resources is deprecated")  # of Sacred
 ROOT = Path(__file__).resolve().parents[1]
 Scope = Callable[..., Any]
-_explained: dict[str, tuple[str, Scope]] = {}  # name of an experiment -> its script and its options, for help
+_explained: dict[str, tuple[str, tuple[Scope, ...]]] = {}  # name of an experiment -> script and options, for help
 _given: set[str] = set()  # names of params.NAME=... on the command line that runs
 
 
 def experiment(
-    script: str, name: str, config: Scope, named: Mapping[str, Mapping[str, Any]] | None = None
+    script: str,
+    name: str,
+    config: Scope,
+    named: Mapping[str, Mapping[str, Any]] | None = None,
+    own: Scope | None = None,
 ) -> Experiment:
     """A Sacred experiment for an entry script (its ``__file__``) with a config scope and named configs.
 
-    ``config`` is a module-level function in Sacred's sense: its local variables are the configuration.
+    ``config`` is a module-level function in Sacred's sense: its local variables are the configuration. ``own`` is
+    another one with options of the script alone.
     """
     from sacred import SETTINGS, Experiment  # here: it takes longer to import than a help text to print
 
@@ -51,11 +56,13 @@ def experiment(
     SETTINGS.DISCOVER_DEPENDENCIES = "none"  # each cell records versions and commit itself
     ex = Experiment(name, base_dir=str(ROOT), save_git_info=False)
     ex.add_source_file(script)
-    _explained[name] = (script, config)
+    scopes = (config, *filter(None, (own,)))
+    _explained[name] = (script, scopes)
     quiet: Any = logging.getLogger(name)
     quiet.setLevel(logging.CRITICAL)  # our own lines say what happens; -l INFO brings Sacred's back
     ex.logger = quiet
-    ex.config(config)
+    for scope in scopes:
+        ex.config(scope)
     for title, values in (named or {}).items():
         ex.add_named_config(title, dict(values))
     return ex
@@ -117,9 +124,9 @@ def _shown(ex: Experiment, words: list[str]) -> Any:
 
 def help_text(ex: Experiment, about: str = "") -> str:
     """What a script or command is for, its options with their defaults, and its named configs."""
-    script, scope = _explained[str(ex.path)]
+    script, scopes = _explained[str(ex.path)]
     changed_ones = ex.configurations[0].defaults if isinstance(ex.configurations[0], _Defaulted) else {}
-    options = manual.scope_options(scope, changed_ones)
+    options = [option for scope in scopes for option in manual.scope_options(scope, changed_ones)]
     named = [(name, " ".join(f"{k}={v}" for k, v in values().items())) for name, values in ex.named_configs.items()]
     more = [
         ("print_config with ...", "every option, and the parameters of a method: nothing is run"),
@@ -217,7 +224,7 @@ def _plain(value: Any) -> Any:
 def _check_names(ex: Experiment, words: Sequence[str]) -> None:
     """Answer unknown options, commands, named configs and wrong values before Sacred does, in one sentence."""
     _check_command(ex, words)
-    known = dict(ex.configurations[0]()) if ex.configurations else {}
+    known = {name: value for scope in ex.configurations for name, value in scope().items()}
     if "with" not in words:
         return
     method = next((w.removeprefix("method=") for w in words if w.startswith("method=")), "")

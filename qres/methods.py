@@ -99,6 +99,7 @@ class QRes34M(QRes):
     arch: ClassVar[Architecture] = QRES34M
     conditional: ClassVar[Architecture | None] = QRES34M_VR
     takes: ClassVar[tuple[str, ...]] = ("qres34m_vr",)
+    published: ClassVar[tuple[str, ...]] = ("qres34m-paper", "qres34m-first-release")
     curve: ClassVar[str | None] = "lmb"
     points: ClassVar[tuple[float, ...]] = (16, 32, 64, 128, 256, 512, 1024, 2048)
     lmb: float = 16
@@ -210,6 +211,7 @@ class QARVBase(Ranged):
     """93 M parameters, natural images, one set of weights for every ``lmb`` (paper: 16 to 2048)."""
 
     title: ClassVar[str] = "QARV"
+    published: ClassVar[tuple[str, ...]] = ("qarv-paper",)
     arch: ClassVar[Architecture] = QARV_BASE
     paper: ClassVar[str] = "Duan et al., TPAMI 2023, arXiv 2302.08899"
     points: ClassVar[tuple[Any, ...]] = (16, 32, 64, 128, 256, 512, 1024, 2048)

@@ -116,6 +116,7 @@ class RVAESmall(Lossless):
 class Lossy(Coded):
     """What the lossy models share; ``beta`` weighs the distortion against bits per pixel."""
 
+    published: ClassVar[tuple[str, ...]] = ("irec-paper", "irec-ideal-paper", "irec-ms-ssim-paper")
     trains_on: ClassVar[tuple[str, ...]] = ("clic",)
     curve: ClassVar[str | None] = "beta"
     points: ClassVar[tuple[float, ...]] = (0.001, 0.003, 0.01, 0.03, 0.05)

@@ -80,8 +80,8 @@ def bd_rate(
     """Compare two curves, or two pairs of arrays (rates, values of the metric, whose direction is the registered one).
 
     Curves of two data sets or measured on different pictures are refused (BDError). With MS-SSIM in dB and a published
-    curve on one side, both sides use the dB of the mean MS-SSIM. ``bootstrap`` is the number of resamples; 0 gives no
-    interval.
+    or given curve on one side, both sides use the dB of the mean MS-SSIM. ``bootstrap`` is the number of resamples; 0
+    gives no interval.
     """
     if method not in LEAST:
         raise BDError(f"unknown interpolation '{method}': known are {', '.join(LEAST)}.")
@@ -154,10 +154,14 @@ def _comparable(anchor: Curve, test: Curve, metric: str, notes: list[str]) -> tu
         raise BDError(different)
     if anchor.subset != test.subset or (anchor.subset and anchor.title != test.title):
         notes.append(f"different images: {anchor.title} and {test.title}")
-    if metric == "ms_ssim_db" and "published" in (anchor.source, test.source):
-        both = [of_mean(c) if c.source == "measured" and metric in c.points else c for c in (anchor, test)]
-        return both[0], both[1]
+    if metric == "ms_ssim_db" and {anchor.source, test.source} != {"measured"}:
+        return _as_published(anchor), _as_published(test)
     return anchor, test
+
+
+def _as_published(curve: Curve) -> Curve:
+    """The curve with the dB of its mean MS-SSIM, where it has both and is not published so already."""
+    return of_mean(curve) if curve.source != "published" and {"ms_ssim", "ms_ssim_db"} <= {*curve.points} else curve
 
 
 def _points(curve: Curve | Sequence[ArrayLike], metric: str) -> Pair:
@@ -260,6 +264,8 @@ def _matrices(anchor: Curve, test: Curve, metric: str, sign: int) -> list[Pair] 
         wide = frame.pivot(index="point", columns="image", values=["bpp", metric]).loc[list(points)]
         names.append(set(wide["bpp"].columns))
         tables.append(wide)
+    if anchor.source != test.source:
+        return "whether given numbers are of the same images is not known"
     if anchor.pictures != test.pictures or names[0] != names[1]:  # one fingerprint: one picture under each name
         return "the curves are of different images"
     if len(names[0]) < 2:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -28,6 +29,7 @@ from core.registry import unknown
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
 PER_IMAGE = ("image", "point", "bpp", "psnr", "ms_ssim", "ms_ssim_db")
+ORIGINS = ("ours", "official", "given")  # what alone in brackets leaves a name plain
 PLAIN = {"rate": "file", "device": "cpu", "seed": 0}  # what a label need not say
 
 
@@ -39,14 +41,15 @@ class Curve:
     encode_s, ... there are (averages over images; 'nan' where a source has none). ``cells`` are the keys in the same
     order (empty for published curves). ``images`` has a row per image and point, or is None.
     ``reference`` is the citation or the checkpoints; ``subset`` says that the images are not the whole data set.
-    ``pictures`` is the fingerprint of the images ('' where it is not known, as of published curves).
+    ``pictures`` is the fingerprint of the images ('' where it is not known, as of published curves). ``macs`` are the
+    multiplications per pixel that a publication gives, least and most over the points.
     """
 
     label: str
     method: str
     dataset: str
     title: str
-    source: str  # 'measured' or 'published'
+    source: str  # 'measured', 'published', or 'given' by the user
     reference: str
     points: pd.DataFrame
     cells: tuple[str, ...] = ()
@@ -54,6 +57,7 @@ class Curve:
     subset: bool = False
     lossless: bool = False
     pictures: str = ""
+    macs: tuple[float, float] | None = None
 
 
 def pictures_differ(curves: Iterable[Curve]) -> str:
@@ -300,6 +304,7 @@ def _published_curve(entry: Mapping[str, Any]) -> Curve:
         source="published",
         reference=f"{entry['reference']} {entry['source']}",
         points=points.sort_values("bpp", ignore_index=True),
+        macs=(float(macs[0]), float(macs[1])) if (macs := entry.get("macs_per_pixel")) else None,
     )
 
 
@@ -327,11 +332,26 @@ def _tidy(curve: Curve) -> pd.DataFrame:
 
 
 def find(curves: Iterable[Curve], label: str) -> Curve:
-    """The curve with that label; UnknownName with the nearest labels when there is none."""
+    """The curve with that label, or with that bare name: 'qres3m_vr' for 'qres3m_vr [ours]'.
+
+    UnknownName with the nearest labels when there is none, TesseraError where several have the name and none is plain.
+    """
     known = {curve.label: curve for curve in curves}
-    if label not in known:
-        raise unknown("curve", label, known)
-    return known[label]
+    if label in known:
+        return known[label]
+    named = [name for name in known if name.partition(" [")[0] == label]
+    plain = [name for name in named if name.removeprefix(f"{label} ").strip("[]") in ORIGINS]
+    found = named if len(named) == 1 else plain
+    if len(found) == 1:
+        return known[found[0]]
+    if named:
+        raise TesseraError(f"several curves are called {label}: write one of {', '.join(named)}.")
+    raise unknown("curve", label, known)
+
+
+def listed(text: str) -> list[str]:
+    """The words of ``a,b [ours, rate ideal],c``: commas in brackets do not divide."""
+    return [word.strip() for word in re.split(r",(?![^\[(]*[\])])", text) if word.strip()]
 
 
 def of_mean(curve: Curve) -> Curve:

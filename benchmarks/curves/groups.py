@@ -12,6 +12,7 @@ from benchmarks.curves.curve import Curve
 from benchmarks.measure.metrics import METRICS
 from benchmarks.store import CellResult
 from benchmarks.store.names import set_name
+from core.codec import TesseraError
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,12 @@ def drawn_metrics() -> tuple[str, ...]:
     return tuple(name for name, metric in METRICS.items() if metric.unit == "dB")
 
 
-def group_curves(cells: Sequence[CellResult], leading: Sequence[str] = PUBLISHED) -> list[Group]:
+def group_curves(
+    cells: Sequence[CellResult], leading: Sequence[str] = PUBLISHED, own: Sequence[Curve] = ()
+) -> list[Group]:
     """The measured curves by data set and subset, whole sets first, those of most curves before others; published ones,
-    the leading ones first, join whole sets only."""
+    the leading ones first, and a user's ``own`` join whole sets only. TesseraError for own ones that find no such set.
+    """
     measured = rd.of_cells(cells, by_title=True)
     groups = []
     for dataset, title in dict.fromkeys((c.dataset, c.title) for c in measured):
@@ -60,17 +64,20 @@ def group_curves(cells: Sequence[CellResult], leading: Sequence[str] = PUBLISHED
         place = {label: i for i, label in enumerate(leading)}
         beside = () if subset else sorted(rd.published(dataset), key=lambda c: place.get(c.label, len(place)))
         note = SUBSET_NOTE if subset and rd.published(dataset) else ""
-        every = _distinct((*mine, *beside))
+        every = _distinct((*mine, *(() if subset else (c for c in own if c.dataset == dataset)), *beside))
         bd = {m: _pairs(every, m) for m in drawn_metrics()}
         name = set_name(dataset, title, mine[0].pictures)
         groups.append(Group(name, title, every, subset, note, bd))
+    for curve in own:
+        if not any(curve in group.curves for group in groups):
+            raise TesseraError(f"nothing was measured on the whole of {curve.dataset}, so {curve.label} has no place.")
     return sorted(groups, key=lambda g: (g.subset, -len(g.curves), g.name, g.title))
 
 
 def _distinct(curves: Sequence[Curve]) -> tuple[Curve, ...]:
     """The curves without published ones whose label a measured curve bears: two rows of one name mislead."""
-    taken = {c.label for c in curves if c.source == "measured"}
-    return tuple(c for c in curves if c.source == "measured" or c.label not in taken)
+    taken = {c.label for c in curves if c.source != "published"}
+    return tuple(c for c in curves if c.source != "published" or c.label not in taken)
 
 
 def _pairs(curves: Sequence[Curve], metric: str) -> Pairs:

@@ -73,7 +73,7 @@ class Series:
     label: str
     x: tuple[float, ...]
     y: tuple[float, ...]
-    source: str  # 'measured', 'published', or 'bound': a line that nobody measured
+    source: str  # 'measured', 'published', 'given' by the user, or 'bound': a line that nobody measured
     style: int
     names: tuple[str, ...] = ()  # the bars' names, or the points' settings
     cells: tuple[str, ...] = ()
@@ -106,11 +106,11 @@ class Figure:
 
     @property
     def window(self) -> tuple[float, float, float, float] | None:
-        """Left, right, bottom and top of a line figure: the measured curves' rates, with a little air.
+        """Left, right, bottom and top of a line figure: the rates of measured and given curves, with a little air.
 
         Published curves may run far beyond; they set the window only where nothing is measured. None when empty.
         """
-        leading = [s for s in self.series if s.source == "measured"] or list(self.series)
+        leading = [s for s in self.series if s.source in ("measured", "given")] or list(self.series)
         if not leading or self.x.log or self.kind != "line":
             return None
         right = 1.04 * max(max(s.x) for s in leading) or 1.0

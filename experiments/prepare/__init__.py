@@ -1,4 +1,4 @@
-"""Get a data set and verify it, into the layout its loader reads."""
+"""Get a data set into the layout its loader reads, or the official weights of a method, and verify them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from benchmarks.datasets import DATASETS, Dataset, Download, ImageSet, MissingData, data_roots, open_dataset, parse_name
-from core import atomic, manual
+from core import atomic, checkpoint, manual
 from core.codec import TesseraError
 from core.download import CONNECT_S, READ_S, Expected, fetch, verify
 from core.options import check_text
 from core.registry import unknown
 
-KEYS = ("connect_s", "data_root", "dataset", "read_s", "split", "url")
+KEYS = ("connect_s", "data_root", "dataset", "read_s", "split", "url", "weights")
 
 
 class PrepareError(TesseraError):
@@ -204,6 +204,11 @@ def main(tokens: list[str]) -> int:
     """Run ``with key=value ...``; returns the exit code (2: a sentence on stderr says what to do)."""
     try:
         options = {} if tokens in (["help"], ["--help"], ["-h"]) else parse(tokens)
+        for name in options["weights"].split(",") if "weights" in options else ():
+            for found in checkpoint.fetch_official(name):
+                print(f"{found.id} is here, {'verified' if found.verified else 'its checksum recorded'}.", flush=True)
+        if "weights" in options and "dataset" not in options:
+            return 0
         if "dataset" not in options:
             print(f"{manual.docstring(Path(__file__).with_name('__main__.py'))}\n\n{catalogue()}")
             return 0

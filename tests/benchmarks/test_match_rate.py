@@ -164,6 +164,16 @@ def test_out_of_range_is_said(command, pictures):
     assert "nearest, out of range" in done.out
 
 
+def test_several_targets_share_what_they_measure(command, pictures):
+    done = command(SCRIPT, "with", "method=jpeg", HERE, "target_bpp=JPEG_AI", "limit=1")
+    assert done.code in (0, 1) and "jpeg at 0.06, 0.12, 0.25, 0.5, 0.75 bpp" in done.out, done.err
+    (path,) = Store("results").root.glob("match_rate/*_bpp_0.06+0.12+0.25+0.5+0.75_*.csv")
+    table = pd.read_csv(path)
+    assert list(dict.fromkeys(table["target"])) == [0.06, 0.12, 0.25, 0.5, 0.75]
+    cells = Store("results/match_rate").cells()
+    assert f"{len(cells)} settings of quality were measured" in done.out and done.out.count("were measured") == 1
+
+
 def test_a_learned_method_meets_its_target(command, pictures):
     done = command(SCRIPT, "with", "method=qres3m_vr", HERE, "target_bpp=0.3", "limit=1", "weights=ours")
     assert done.code == 0, done.err

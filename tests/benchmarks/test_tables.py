@@ -293,6 +293,29 @@ def test_files_hold_the_same_cells(tmp_path):
     assert r"\caption{100 \% of\_it}" in latex and r"\begin{tabular}{lrrrr}" in latex and r"\toprule" in latex
 
 
+def test_latex_fits_a_column_with_real_minus_and_no_empty_column():
+    rows = [("a", -4.03, "[-5.00, -3.00]", "30.02 to 44.35", "", "pchip"), ("b_c" * 20, 12.5, "", "", "", "pchip")]
+    names = ["curve", "BD-rate (%)", "95 % interval", "range, PSNR (dB)", "note", "interpolation"]
+    frame = pd.DataFrame(rows, columns=names)
+    latex = files.to_latex(frame, "c", "l")
+    assert r"\begin{table}[tb]" in latex and r"\begin{tabular}{p{" in latex and "note" not in latex
+    assert "interpolation" not in latex  # the first to go, and the caption says it
+    assert r"$-$4.03" in latex and r"b\_\allowbreak{}c" in latex and r"30.02 to 44.35 \\" in latex
+    page = files.to_latex(frame, "c", "l", "page")
+    assert r"\begin{table*}[tb]" in page and "pchip" in page and r"[$-$5.00, $-$3.00]" in page
+    assert "pchip" in files.to_latex(frame, "c", "l", "column", whole=True)  # as it was asked for
+    with pytest.raises(TesseraError, match="width=poster of a table must be auto, column or page"):
+        files.to_latex(frame, "c", "l", "poster")
+
+
+def test_columns_are_chosen_by_the_beginning_of_their_names():
+    frame = pd.DataFrame([["a", 1.0, "x", "y"]], columns=["curve", "BD-rate (%)", "95 % interval", "range, PSNR (dB)"])
+    assert list(files.chosen(frame, ["range", "Curve", "bd-rate"])) == ["range, PSNR (dB)", "curve", "BD-rate (%)"]
+    assert list(files.chosen(frame, ["interval"])) == ["95 % interval"] and files.chosen(frame, []) is frame
+    with pytest.raises(UnknownName, match="unknown column 'speed'"):
+        files.chosen(frame, ["speed"])
+
+
 def test_escaping_keeps_every_character_literal():
     assert files.escape("a\\b~c^d_e") == r"a\textbackslash{}b\textasciitilde{}c\textasciicircum{}d\_e"
 

@@ -18,6 +18,7 @@ from core import checkpoint
 from core.checkpoint import CheckpointError
 from core.codec import Method, MissingWeights, TesseraError
 from core.download import DownloadError
+from core.registry import METHODS, discover, make_method
 from tests.support.mirror import local_server
 
 
@@ -220,6 +221,40 @@ def test_ours_where_there_are_no_official_ones(shipped, tmp_path):
             assert found.origin == "ours" and equal(checkpoint.load(Toy(), found), net(3))
     with pytest.raises(MissingWeights, match="cannot be reached"):
         checkpoint.find(Toy(lmb=1), "official")
+
+
+def test_ours_of_a_method_whose_weights_another_takes():
+    """qres3m has its own at 64, and takes those of qres3m_vr elsewhere in their range; the legend tells them apart."""
+    discover()
+    own, taken = (checkpoint.find(make_method("qres3m", {"lmb": point}), "ours") for point in (64, 32))
+    assert (own.legend, taken.legend) == ("ours", "ours, of qres3m_vr") and taken.id.startswith("qres3m_vr-")
+    checkpoint.load(make_method("qres3m", {"lmb": 32}), taken)
+    with pytest.raises(MissingWeights) as caught:
+        checkpoint.find(make_method("qres3m", {"lmb": 2000}), "ours")
+    assert "outside of what qres3m_vr is trained for" in caught.value.why
+
+
+def test_the_large_model_takes_its_variable_rate_weights_once_they_are_shipped(shipped, tmp_path):
+    discover()
+    meta = {"method": "qres34m_vr", "params": {"target": "mse", "lmb_range": [16, 2048]}, "point": None}
+    checkpoint.save(tmp_path / "shipped" / "qres34m_vr", make_method("qres34m_vr").model(), meta, half=True)
+    entry = {"id": "qres34m_vr-1", "method": "qres34m_vr", "point": None, "origin": "ours", "path": "qres34m_vr"}
+    shipped({**entry, "params": {"target": "ms_ssim"}})
+    with pytest.raises(MissingWeights, match="none are shipped"):
+        checkpoint.find(make_method("qres34m", {"lmb": 256}))
+    shipped({**entry, "params": {"target": "mse"}})
+    found = [checkpoint.find(make_method("qres34m", {"lmb": point})) for point in METHODS["qres34m"].points]
+    assert {weights.legend for weights in found} == {"ours, of qres34m_vr"}
+    checkpoint.load(make_method("qres34m", {"lmb": 256}), found[4])
+
+
+def test_weights_of_another_method_are_named(tmp_path):
+    discover()
+    state = {**make_method("qres3m_vr").model().state_dict()}
+    torch.save(state, tmp_path / "w.pt")
+    asked = make_method("qres34m")
+    with pytest.raises(CheckpointError, match="holds weights of qres3m_vr, not of qres34m: ask for method=qres3m_vr"):
+        checkpoint.load(asked, checkpoint.find(asked, str(tmp_path / "w.pt")))
 
 
 def test_an_unreachable_host_is_asked_once(shipped, monkeypatch):

@@ -13,7 +13,8 @@ from PIL import Image as pillow
 
 from benchmarks.datasets import DATASETS, Dataset, Download, Found, MissingData, Split
 from benchmarks.datasets.files import image_files
-from core import download
+from core import checkpoint, download
+from core.codec import TesseraError
 from core.download import DownloadError
 from experiments.prepare import PrepareError, catalogue, main, prepare
 from tests.support.mirror import local_server, tar_of, zip_of
@@ -260,3 +261,20 @@ def test_official_downloads_are_complete():
             if file.file not in ("bsds500.zip", "image_test_30.zip"):
                 assert len(file.sha256) == 64, file.url
     assert DATASETS["kodak"].downloads[23].file == "kodim24.png"
+
+
+def test_official_weights_of_a_method(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(checkpoint, "_fetch", lambda url, *_: asked.append(url) or (_ for _ in ()).throw(StopHere()))
+    assert main(["with", "weights=qres34m"]) == 2
+    assert asked == [u for u, _ in checkpoint.official("qres34m")][:1] and "stopped" in capsys.readouterr().err
+    assert main(["with", "weights=jpeg"]) == 2
+    assert "no official weights of jpeg are published; there are some of" in capsys.readouterr().err
+    assert [path.suffix for _, path in checkpoint.official("qres34m", [16, 64])] == [".pt", ".pt"]
+
+
+class StopHere(TesseraError):
+    """A download that is not made."""
+
+    def __init__(self) -> None:
+        super().__init__("stopped")

@@ -30,6 +30,7 @@ class McQuicMethod(Method):
     """The published model. ``m`` codebooks (the ``-qp`` of its command) of ``k`` codewords on each level."""
 
     title: ClassVar[str] = "McQuic"
+    published: ClassVar[tuple[str, ...]] = ("mcquic-mse", "mcquic-ms-ssim")  # of one picture of kodak
     paper: ClassVar[str] = "Zhu et al., CVPR 2022, arXiv 2203.10897"
     trains_on: ClassVar[tuple[str, ...]] = ("photographs of at least 512 pixels",)
     curve: ClassVar[str | None] = "m"
