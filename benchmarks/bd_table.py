@@ -3,12 +3,14 @@
     python benchmarks/bd_table.py with anchor=vtm18 dataset=kodak
     python benchmarks/bd_table.py with anchor=jpeg dataset=sample metric=ms_ssim_db
     python benchmarks/bd_table.py with anchor=jpeg dataset=kodak metric=mse     # or any metric that cells have
+    python benchmarks/bd_table.py with anchor=jpeg dataset=kodak metric=jpeg_ai # mean over JPEG AI's metrics
     python benchmarks/bd_table.py with anchor=vtm18 dataset=kodak method=akima curves=qres3m_vr,webp,qres34m-paper
     python benchmarks/bd_table.py with anchor=jpeg dataset=kodak limit=4        # of what was measured with limit=4
 
 Every row prints its common quality range, the points used, the interpolation and a 95 % interval over images. A table
 is of one set of images, which its caption and its file name say where it is not a whole data set; published curves, of
-whole sets, stand in tables of whole sets only.
+whole sets, stand in tables of whole sets only. Parameters and multiply-additions of networks stand beside BD-rates
+where complexity.py has counted them.
 """
 
 from __future__ import annotations
@@ -23,9 +25,11 @@ from typing import cast
 import pandas as pd
 
 from benchmarks.curves import curve as curves
+from benchmarks.curves import jpeg_ai
 from benchmarks.curves.bd import Method
 from benchmarks.curves.curve import Curve
 from benchmarks.figures.rd import metric_axis
+from benchmarks.measure import complexity
 from benchmarks.measure.metrics import find_metric
 from benchmarks.store import Store
 from benchmarks.store.names import label_name, set_name, stem_of
@@ -58,7 +62,7 @@ def bd_table(options: dict[str, str]) -> None:
 def make(options: dict[str, str], wanted: Sequence[str] = ()) -> tuple[pd.DataFrame, str, str]:
     """The table of the curves of these labels (default: all that are not lossless), its caption and its file's name."""
     dataset, metric, store = options["dataset"], options["metric"], Store(options["results"])
-    axis = metric_axis(find_metric(metric).name).text
+    axis = "" if metric == jpeg_ai.NAME else metric_axis(find_metric(metric).name).text
     found, title, aside = one_set(store, dataset, parse_limit(options["limit"]))
     found = [with_images(curve, metric, store) for curve in found]
     _refuse_aside([options["anchor"], *wanted], found, aside)
@@ -69,8 +73,14 @@ def make(options: dict[str, str], wanted: Sequence[str] = ()) -> tuple[pd.DataFr
             raise TesseraError(curves.pictures_differ([anchor, *aside]))
         print(f"left out, of other pictures: {', '.join(c.label for c in aside)}", file=sys.stderr)
     method = cast(Method, options["method"])
-    frame = results.bd_table(chosen, anchor, metric, method, bootstrap=int(options["bootstrap"]))
-    caption = f"{_sentence(dataset, title)}: BD-rate against {anchor.label} at equal {axis}, {method} interpolation."
+    if axis:
+        frame = results.bd_table(chosen, anchor, metric, method, bootstrap=int(options["bootstrap"]))
+        said = f"BD-rate against {anchor.label} at equal {axis}"
+    else:
+        frame = jpeg_ai.table(chosen, anchor, method)
+        said = f"against {anchor.label}, {jpeg_ai.caption(jpeg_ai.there(anchor, chosen))}"
+    frame = complexity.beside(frame, store, chosen)
+    caption = f"{_sentence(dataset, title)}: {said}, {method} interpolation."
     pictures = next((c.pictures for c in found if c.source == "measured"), "")
     return frame, caption, file_stem(set_name(dataset, title, pictures), metric, anchor.label, method, wanted)
 

@@ -54,7 +54,7 @@ def rd_curve(config: dict[str, Any], sacred_run: Any) -> int:
         stem = _stem(drawn)
         labels = [*PUBLISHED, *(IREC if any(name.startswith("irec") for name in names) else ())]
         cited = [curve for curve in curves.published(drawn[0].dataset) if curve.label in labels]
-        for metric in METRICS:
+        for metric in dict.fromkeys((*METRICS, *request.metrics)):
             figure = rd_figure([*drawn, *cited], metric, name=stem)
             for path in paper.render(figure, request.folder / "figures"):
                 print(path)

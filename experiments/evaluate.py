@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks.datasets import ImageSet, converted_name, open_dataset, stamps
 from benchmarks.measure import harness
+from benchmarks.measure.metrics import usable
 from benchmarks.store import Cell, CellResult, Store
 from core import checkpoint, devices
 from core.checkpoint import Weights
@@ -53,6 +54,7 @@ def evaluation_config() -> None:
     weights = "auto"  # auto, official, ours, or a path
     seed = 0  # of the weights that were trained here
     search = 0  # steps or candidates of a search at the encoder (docs/methods/search.md); its curve is another one
+    metrics = None  # beside the default ones, e.g. vmaf,ciede2000; stored cells gain them (docs/protocol.md)
     params = default_params(method)
     results = default_results()
     data_root = None  # where data sets are; default: TESSERA_DATA, ./data
@@ -110,6 +112,8 @@ def evaluate(request: Evaluation, sacred_run: str = "", announce: bool = True) -
     What is left out is said before, unless the caller did (``announce``).
     """
     store, outcome = Store(request.results), Outcome()
+    discover()
+    usable(request.metrics)
     images, jobs = plan_jobs(request, outcome)
     if announce:
         say_refused(images)
@@ -121,14 +125,15 @@ def evaluate(request: Evaluation, sacred_run: str = "", announce: bool = True) -
     for number, job in enumerate(jobs, start=1):
         try:
             if store.has(job.cell):
-                outcome.cells.append(store.read(job.cell))
+                outcome.cells.append(_with_metrics(job, images, store, request.metrics, sacred_run))
                 if request.keep_images and harness.lacks_pictures(job.cell, images, store):
                     harness.keep_pictures(job.cell, job.codec()[1], images, store)
                 continue
-            result = _measure(job, images, store, request.keep_images, sacred_run)
+            result = _measure(job, images, store, request, sacred_run)
         except TesseraError as error:
             outcome.failed.append(f"{job.cell.label} at {job.cell.point} on {images.title}: {error}")
-            store.record_failure(job.cell, str(error))
+            if not store.has(job.cell):
+                store.record_failure(job.cell, str(error))
             continue
         outcome.cells.append(result)
         _tell(number, len(jobs), result, time.monotonic() - started)
@@ -213,7 +218,16 @@ def _cell(method: Method, images: ImageSet, request: Evaluation, weights: Weight
     )
 
 
-def _measure(job: Job, images: ImageSet, store: Store, keep_images: bool, sacred_run: str) -> CellResult:
+def _with_metrics(job: Job, images: ImageSet, store: Store, metrics: Sequence[str], sacred_run: str) -> CellResult:
+    """The stored cell of a job; metrics that it lacks are added, from pictures coded again."""
+    result = store.read(job.cell)
+    if not (names := harness.lacks_metrics(result, metrics)):
+        return result
+    about = harness.provenance(job.cell.device, sacred_run)
+    return harness.add_metrics(result, job.codec()[1], images, store, names, about)
+
+
+def _measure(job: Job, images: ImageSet, store: Store, request: Evaluation, sacred_run: str) -> CellResult:
     method, weights = job.method, job.weights
     data = weights.meta.get("data", {}) if weights else {}
     plain, codec = job.codec()
@@ -227,8 +241,9 @@ def _measure(job: Job, images: ImageSet, store: Store, keep_images: bool, sacred
         provenance=harness.provenance(job.cell.device, sacred_run),
         train_fingerprints=checkpoint.seen(weights) if weights else (),
         trained_on=data.get("names", ()),
-        keep_images=keep_images,
+        keep_images=request.keep_images,
         warm=plain,
+        metrics=request.metrics,
     )
 
 

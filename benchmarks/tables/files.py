@@ -14,6 +14,7 @@ from benchmarks.store import StoreError
 from core import atomic, terminal
 
 DIGITS = {"BD-rate (%)": 2, "bpp": 4, "bpd": 4, "PSNR (dB)": 3, "MS-SSIM": 5, "MS-SSIM (dB)": 3, "MSE": 3}
+DIGITS |= {"parameters (M)": 2, "encode: kMAC/pixel": 1, "decode: kMAC/pixel": 1}
 MISSING = "–"
 ESCAPES = {c: "\\" + c for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
 
