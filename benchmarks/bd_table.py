@@ -3,6 +3,7 @@
     python benchmarks/bd_table.py with anchor=vtm18 dataset=kodak
     python benchmarks/bd_table.py with anchor=jpeg dataset=sample metric=ms_ssim_db
     python benchmarks/bd_table.py with anchor=jpeg dataset=kodak metric=mse     # or any metric that cells have
+    python benchmarks/bd_table.py with anchor=jpeg dataset=kodak metric=jpeg_ai # mean over JPEG AI's metrics
     python benchmarks/bd_table.py with anchor=vtm18 dataset=kodak method=akima curves=qres3m_vr,webp,qres34m-paper
     python benchmarks/bd_table.py with anchor=jpeg dataset=kodak limit=4        # of what was measured with limit=4
     python benchmarks/bd_table.py with anchor=vtm18 curves=mine.csv             # all curves, and your own
@@ -11,7 +12,8 @@
 
 Every row prints its common quality range, the points used, the interpolation and a 95 % interval over images. A table
 is of one set of images, which its caption and its file name say where it is not a whole data set; published curves, of
-whole sets, stand in tables of whole sets only.
+whole sets, stand in tables of whole sets only. Parameters and multiply-additions of networks stand beside BD-rates
+where complexity.py has counted them.
 
 A label may do without what stands in brackets: qres3m_vr for 'qres3m_vr [ours]'. Files of your own curves
 (docs/own_curves.md) are taken to be of the same images, are labelled [given], and what holds them is written to
@@ -30,11 +32,12 @@ from typing import cast
 import pandas as pd
 
 from benchmarks.curves import curve as curves
-from benchmarks.curves import given
+from benchmarks.curves import given, jpeg_ai
 from benchmarks.curves.bd import Method
 from benchmarks.curves.curve import Curve
 from benchmarks.figures import naming
 from benchmarks.figures.rd import metric_axis
+from benchmarks.measure import complexity
 from benchmarks.measure.metrics import find_metric
 from benchmarks.store import Store
 from benchmarks.store.names import label_name, set_name, stem_of
@@ -79,7 +82,7 @@ def make(
     caption and its file's name.
     """
     dataset, metric, store = options["dataset"], options["metric"], Store(options["results"])
-    axis = metric_axis(find_metric(metric).name).text
+    axis = "" if metric == jpeg_ai.NAME else metric_axis(find_metric(metric).name).text
     found, title, aside = one_set(store, dataset, parse_limit(options["limit"]), bool(own))
     found = [with_images(curve, metric, store) for curve in found]
     mine = given.read(own, dataset, title, any(c.subset for c in found))
@@ -91,8 +94,14 @@ def make(
             raise TesseraError(curves.pictures_differ([anchor, *aside]))
         print(f"left out, of other pictures: {', '.join(c.label for c in aside)}", file=sys.stderr)
     method = cast(Method, options["method"])
-    frame = results.bd_table(chosen, anchor, metric, method, bootstrap=int(options["bootstrap"]))
-    caption = f"{_sentence(dataset, title)}: BD-rate against {anchor.label} at equal {axis}, {method} interpolation."
+    if axis:
+        frame = results.bd_table(chosen, anchor, metric, method, bootstrap=int(options["bootstrap"]))
+        said = f"BD-rate against {anchor.label} at equal {axis}"
+    else:
+        frame = jpeg_ai.table(chosen, anchor, method)
+        said = f"against {anchor.label}, {jpeg_ai.caption(jpeg_ai.there(anchor, chosen))}"
+    frame = complexity.beside(frame, store, chosen)
+    caption = f"{_sentence(dataset, title)}: {said}, {method} interpolation."
     if mine:
         caption += " Curves marked [given] are the user's own numbers, taken to be of these images."
     pictures = next((c.pictures for c in found if c.source == "measured"), "")

@@ -24,7 +24,7 @@ from benchmarks.classical.base import Anchor
 from benchmarks.curves import curve as curves
 from benchmarks.curves import given
 from benchmarks.curves.curve import Curve
-from benchmarks.figures import naming, paper
+from benchmarks.figures import naming, paper, style
 from benchmarks.figures.rd import rd_figure
 from benchmarks.store import Store
 from benchmarks.store.names import label_name, set_name, slug, stem_of
@@ -81,8 +81,8 @@ class Wishes:
     def check(self, dataset: str) -> None:
         """Raise TesseraError for files that cannot be read and a width that is none, before anything is measured."""
         given.read(self.own, dataset)
-        if self.width not in paper.WIDTHS:
-            raise TesseraError(f"width={self.width} of a figure must be {' or '.join(paper.WIDTHS)}.")
+        if self.width not in style.WIDTHS:
+            raise TesseraError(f"width={self.width} of a figure must be {' or '.join(style.WIDTHS)}.")
 
 
 def _draw_measured(request: Evaluation, outcome: Outcome, wishes: Wishes) -> None:
@@ -124,7 +124,8 @@ def _draw(drawn: Sequence[Curve], beside: Sequence[Curve], request: Evaluation, 
     own = [curve for curve in every if curve.source == "given"]
     folder = request.folder / (given.FOLDER if own else "") / "figures"
     stem = _stem([*drawn, *(beside if wishes.labels else own)])
-    for metric in (name for name in METRICS if any(name in curve.points for curve in drawn)):
+    wanted = dict.fromkeys((*METRICS, *request.metrics))
+    for metric in (name for name in wanted if any(name in curve.points for curve in drawn)):
         figure = naming.named(rd_figure(every, metric, name=stem), names, wishes.title)
         for path in paper.render(figure, folder, width=wishes.width):
             print(path)

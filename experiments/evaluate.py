@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks.datasets import ImageSet, converted_name, open_dataset, stamps
 from benchmarks.measure import harness
+from benchmarks.measure.metrics import usable
 from benchmarks.store import Cell, CellResult, Store
 from core import checkpoint, crew, devices
 from core.checkpoint import Weights
@@ -57,6 +58,7 @@ def evaluation_config() -> None:
     weights = "auto"  # auto, official, ours, or a path
     seed = 0  # of the weights that were trained here
     search = 0  # steps or candidates of a search at the encoder (docs/methods/search.md); its curve is another one
+    metrics = None  # beside the default ones, e.g. vmaf,ciede2000; stored cells gain them (docs/protocol.md)
     params = default_params(method)
     results = default_results()
     data_root = None  # where data sets are; default: TESSERA_DATA, ./data
@@ -136,6 +138,8 @@ def evaluate(request: Evaluation, sacred_run: str = "", announce: bool = True) -
     What is left out is said before, unless the caller did (``announce``).
     """
     store, outcome = Store(request.results), Outcome()
+    discover()
+    usable(request.metrics)
     images, jobs = plan_jobs(request, outcome)
     if announce:
         say_refused(images)
@@ -144,15 +148,16 @@ def evaluate(request: Evaluation, sacred_run: str = "", announce: bool = True) -
         jobs = [replace(job, cell=replace(job.cell, pictures=outcome.pictures)) for job in jobs]
         _say_replaced(jobs, images, store)
     started = time.monotonic()
-    lacking = {number: job for number, job in enumerate(jobs, 1) if _lacks(job, images, store, request.keep_images)}
-    works = [partial(_obtain, job, images, store, request.keep_images, sacred_run) for job in lacking.values()]
+    lacking = {number: job for number, job in enumerate(jobs, 1) if _lacks(job, images, store, request)}
+    works = [partial(_obtain, job, images, store, request, sacred_run) for job in lacking.values()]
     count = crew.jobs(request.jobs) if request.device == "cpu" else 1
     obtained = crew.each(works, count, partial(_prepare, lacking.values()))
     for number, job in enumerate(jobs, start=1):
         measured = next(obtained) if number in lacking else None
         if isinstance(measured, TesseraError):
             outcome.failed.append(f"{job.cell.label} at {job.cell.point} on {images.title}: {measured}")
-            store.record_failure(job.cell, str(measured))
+            if not store.has(job.cell):
+                store.record_failure(job.cell, str(measured))
             continue
         outcome.cells.append(store.read(job.cell))
         if measured:
@@ -160,22 +165,25 @@ def evaluate(request: Evaluation, sacred_run: str = "", announce: bool = True) -
     return outcome
 
 
-def _lacks(job: Job, images: ImageSet, store: Store, keep_images: bool) -> bool:
-    """Whether a cell, or pictures of it that are to be kept, are not there."""
-    return not store.has(job.cell) or (keep_images and harness.lacks_pictures(job.cell, images, store))
+def _lacks(job: Job, images: ImageSet, store: Store, request: Evaluation) -> bool:
+    """Whether a cell, metrics that it is to have, or pictures of it that are to be kept, are not there."""
+    if not store.has(job.cell) or (request.keep_images and harness.lacks_pictures(job.cell, images, store)):
+        return True
+    return bool(request.metrics and harness.lacks_metrics(store.read(job.cell), request.metrics))
 
 
-def _obtain(job: Job, images: ImageSet, store: Store, keep_images: bool, sacred_run: str) -> bool | TesseraError:
-    """Measure a cell, or keep its pictures; whether it was measured, or why it could not be."""
+def _obtain(job: Job, images: ImageSet, store: Store, request: Evaluation, sacred_run: str) -> bool | TesseraError:
+    """Measure a cell, or what it lacks; whether it was measured, or why it could not be."""
     try:
-        if store.has(job.cell):  # by now
-            if _lacks(job, images, store, keep_images):
-                harness.keep_pictures(job.cell, job.codec()[1], images, store)
-            return False
-        _measure(job, images, store, keep_images, sacred_run)
+        if not store.has(job.cell):
+            _measure(job, images, store, request, sacred_run)
+            return True
+        _add_metrics(job, images, store, request.metrics, sacred_run)
+        if request.keep_images and harness.lacks_pictures(job.cell, images, store):
+            harness.keep_pictures(job.cell, job.codec()[1], images, store)
     except TesseraError as error:
         return error
-    return True
+    return False
 
 
 def _prepare(jobs: Iterable[Job]) -> None:
@@ -265,7 +273,15 @@ def _cell(method: Method, images: ImageSet, request: Evaluation, weights: Weight
     )
 
 
-def _measure(job: Job, images: ImageSet, store: Store, keep_images: bool, sacred_run: str) -> CellResult:
+def _add_metrics(job: Job, images: ImageSet, store: Store, metrics: Sequence[str], sacred_run: str) -> None:
+    """Give a stored cell the metrics that it lacks, from pictures coded again."""
+    result = store.read(job.cell)
+    if names := harness.lacks_metrics(result, metrics):
+        about = harness.provenance(job.cell.device, sacred_run)
+        harness.add_metrics(result, job.codec()[1], images, store, names, about)
+
+
+def _measure(job: Job, images: ImageSet, store: Store, request: Evaluation, sacred_run: str) -> CellResult:
     method, weights = job.method, job.weights
     data = weights.meta.get("data", {}) if weights else {}
     plain, codec = job.codec()
@@ -279,8 +295,9 @@ def _measure(job: Job, images: ImageSet, store: Store, keep_images: bool, sacred
         provenance=harness.provenance(job.cell.device, sacred_run),
         train_fingerprints=checkpoint.seen(weights) if weights else (),
         trained_on=data.get("names", ()),
-        keep_images=keep_images,
+        keep_images=request.keep_images,
         warm=plain,
+        metrics=request.metrics,
     )
 
 

@@ -40,6 +40,7 @@ class Evaluation:
     data_root: str | None = None  # None: TESSERA_DATA, ./data
     jobs: int | None = 1  # cells measured at once; None: as many as there are processors
     keep_images: bool = False  # decoded pictures
+    metrics: tuple[str, ...] = ()  # beside the default ones
 
     @classmethod
     def of(cls, config: Mapping[str, Any], given: Collection[str] | None = None) -> Self:
@@ -58,6 +59,7 @@ class Evaluation:
                 "params.NAME=... and points=... go with method=NAME, not with methods=...: run it by itself."
             )
         methods = tuple(Asked(str(name)) for name in dict.fromkeys(several or ())) or (Asked(config["method"], params),)
+        plain["metrics"] = tuple(str(name) for name in sequence(plain.get("metrics")) or ())
         plain["weights"], plain["results"] = str(config["weights"]), str(config["results"])
         return cls(methods, tuple(dict.fromkeys(points)) if points else None, **plain)
 

@@ -47,7 +47,7 @@ BD_NOTE = (
 
 def drawn_metrics() -> tuple[str, ...]:
     """The metrics that have a figure: the registered ones in dB, in order of registration."""
-    return tuple(name for name, metric in METRICS.items() if metric.unit == "dB")
+    return tuple(name for name, metric in METRICS.items() if metric.unit == "dB" and metric.default)
 
 
 def group_curves(

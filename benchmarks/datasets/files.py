@@ -94,6 +94,14 @@ def file_image(path: Path, name: str) -> NamedImage:
     return NamedImage(name, partial(_file_bytes, path), partial(_decode, str(path)), (path,))
 
 
+def picture(path: Path, name: str, box: tuple[int, int, int, int] | None = None) -> NamedImage:
+    """The picture in one file, or its part (x, y, width, height), whose stored bytes are those of a binary PNM of it.
+
+    So the fingerprint of a set does not depend on the format that its pictures are kept in, nor on being cut already.
+    """
+    return NamedImage(name, partial(_pnm_bytes, path, box), partial(_decode, str(path)), (path,))
+
+
 def verified(images: tuple[NamedImage, ...], digests: Mapping[str, str]) -> Found | None:
     """The images whose file has the published SHA-256; the others are left out."""
     good, other = [], []
@@ -103,7 +111,7 @@ def verified(images: tuple[NamedImage, ...], digests: Mapping[str, str]) -> Foun
                 good.append(image)
                 continue
             reason = f"{image.name} is not the published file (its SHA-256 differs); delete it and prepare again."
-        except DataError as error:
+        except TesseraError as error:
             reason = str(error)
         other.append(reason)
     return Found(tuple(good), left_out=tuple(other)) if images else None
@@ -231,6 +239,15 @@ def _file_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error}); check the file.") from error
+
+
+def _pnm_bytes(path: Path, box: tuple[int, int, int, int] | None) -> bytes:
+    image = decode_image(_file_bytes(path), str(path))
+    if box is not None:
+        x, y, width, height = box
+        image = image[y : y + height, x : x + width]
+    height, width, channels = image.shape
+    return b"P%d\n%d %d\n255\n" % (5 if channels == 1 else 6, width, height) + image.tobytes()
 
 
 def _span_bytes(path: Path, start: int, size: int) -> bytes:

@@ -36,8 +36,10 @@ WEBP_SIDE = 16383  # larger pictures do not fit the format
 __all__ = [
     "HarnessError",
     "LeakError",
+    "add_metrics",
     "describe",
     "keep_pictures",
+    "lacks_metrics",
     "lacks_pictures",
     "measure",
     "measure_image",
@@ -69,6 +71,7 @@ def measure(
     keep_images: bool = False,
     bar: bool = True,
     warm: Codec | None = None,
+    metrics: Sequence[str] = (),
 ) -> CellResult:
     """Measure ``codec`` on all images and write the cell; returns what was written.
 
@@ -77,7 +80,7 @@ def measure(
     ``about`` comes from ``describe``; ``about["lossless"]`` demands bit-exact decoding. ``train_fingerprints`` and
     ``trained_on`` are the per-image fingerprints and data-set names of the training data (see ``refuse_leaks``).
     With ``keep_images`` originals and decoded pictures are kept for the report, unless the set is private.
-    ``warm`` is what warms up, in the place of a codec that takes minutes.
+    ``warm`` is what warms up, in the place of a codec that takes minutes. ``metrics`` come beside the default ones.
     Raises LeakError, HarnessError (a codec that fails or breaks its contract), StoreError, or what an image raises.
     """
     if cell.rate not in (known := _rates(codec)):
@@ -96,6 +99,7 @@ def measure(
         digests.append((hashlib.sha256(data).hexdigest(), image.name))
         original = image.decode(data)
         measured = measure_image if cell.rate == "file" else partial(measure_rated, rate=cell.rate)
+        measured = partial(measured, metrics=metrics)
         row, decoded = measured(codec, original, image.name, cell.device, bool(about.get("lossless")))
         usage.add(original, image.name)
         rows.append(row)
@@ -108,6 +112,8 @@ def measure(
     facts = {**about, "time_note": meter.time_note(cell.device), "memory_note": meter.memory_note(cell.device)}
     facts |= {"codebook_sizes": usage.sizes} if usage.sizes else {}
     record = {**provenance, "started": started, "wall_s": round(time.perf_counter() - clock, 3)}
+    if programs := _programs(metrics):
+        record["metrics"] = programs
     return store.write(cell, frame, facts, record, usage.frame())
 
 
@@ -133,8 +139,69 @@ def keep_pictures(cell: Cell, codec: Codec, images: ImageSet, store: Store) -> N
         _keep(store, store.original(cell.dataset, image.name, cell.pictures), original)
 
 
+def lacks_metrics(result: CellResult, names: Sequence[str]) -> list[str]:
+    """Which of these metrics a stored cell could have and has not: none that its smallest image is too small for."""
+    from benchmarks.measure.metrics import METRICS
+
+    lacking = [name for name in names if name not in result.means]
+    side = result.images[["height", "width"]].to_numpy().min() if lacking else 0
+    return [name for name in lacking if METRICS[name].min_side <= side]
+
+
+def add_metrics(
+    result: CellResult,
+    codec: Codec,
+    images: ImageSet,
+    store: Store,
+    names: Sequence[str],
+    provenance: Mapping[str, Any],
+) -> CellResult:
+    """Add metrics to a stored cell from pictures coded and decoded again; nothing that it has is measured again.
+
+    Size and squared error of every picture must be those of the cell, else HarnessError names the first that differs
+    and nothing is changed. The cell's provenance notes what was added, when and by what (``added``).
+    """
+    from benchmarks.measure.metrics import compute
+
+    if images.fingerprint != result.pictures:
+        raise HarnessError(f"the pictures of {images.title} here are not those of the cell: no metric can be added.")
+    values: dict[str, list[float]] = {name: [] for name in names}
+    kept = result.images.to_dict("records")
+    for row, image in zip(kept, _progress(images, f"metrics of {result.label}", True), strict=True):
+        original = image.read()
+        size, decoded = _again(codec, original, result.cell.rate, image.name, result.cell.device)
+        found = compute(original, decoded, ("mse", *names))
+        if size != row["bytes"] or not math.isclose(found["mse"], row["mse"], rel_tol=1e-5):
+            raise HarnessError(
+                f"{image.name} has {size} bytes and MSE {found['mse']:.6g} when it is coded again, {row['bytes']:.0f} "
+                f"and {row['mse']:.6g} in the cell: measure again with results= another folder."
+            )
+        for name in names:
+            values[name].append(float(found[name]))
+    return store.extend(result, values, {**provenance, "names": list(names), "metrics": _programs(names)})
+
+
+def _again(codec: Codec, original: Image, rate: str, name: str, device: str) -> tuple[int, Image]:
+    """The size of a stream, or of a rate that is none, in bytes, and the checked decoded image."""
+    if rate == "file":
+        stream, decoded, _, _ = _round_trip(codec, original, name, device)
+        size = len(stream)
+    else:
+        assert isinstance(codec, HasRates)
+        with _blaming(name, f"count the {rate} bits of"):
+            bits, decoded = codec.rated(rate, original)
+        size = math.ceil(bits / 8)
+    _check(decoded, original, name, False)
+    return size, decoded
+
+
 def measure_image(
-    codec: Codec, original: Image, name: str, device: str = "cpu", lossless: bool = False
+    codec: Codec,
+    original: Image,
+    name: str,
+    device: str = "cpu",
+    lossless: bool = False,
+    metrics: Sequence[str] = (),
 ) -> tuple[dict[str, Any], Image]:
     """One row of ``images.csv`` and the decoded image; ``original`` is uint8 (H, W, C). Raises HarnessError."""
     height, width, channels = original.shape
@@ -142,7 +209,7 @@ def measure_image(
     stream, decoded, encode_s, decode_s = _round_trip(codec, original, name, device)
     peak = meter.peak_mb(device)
     _check(decoded, original, name, lossless)
-    quality = _quality(original, decoded)
+    quality = _quality(original, decoded, metrics)
     bits = 8 * len(stream)
     row: dict[str, Any] = {"image": name, "height": height, "width": width, "channels": channels, "bytes": len(stream)}
     with _blaming(name, "count the payload of"):
@@ -155,7 +222,14 @@ def measure_image(
 
 
 def measure_rated(
-    codec: Codec, original: Image, name: str, device: str = "cpu", lossless: bool = False, *, rate: str
+    codec: Codec,
+    original: Image,
+    name: str,
+    device: str = "cpu",
+    lossless: bool = False,
+    metrics: Sequence[str] = (),
+    *,
+    rate: str,
 ) -> tuple[dict[str, Any], Image]:
     """As ``measure_image``, with the bits and the decoded image of another way to count them (``HasRates``)."""
     assert isinstance(codec, HasRates)
@@ -165,7 +239,7 @@ def measure_rated(
     row: dict[str, Any] = {"image": name, "height": height, "width": width, "channels": channels}
     row |= {"bytes": math.ceil(bits / 8), "payload_bits": math.ceil(bits)}
     row |= {"bpp": bits / (height * width), "bpd": bits / original.size}
-    return row | _quality(original, decoded) | {"encode_s": seconds}, decoded
+    return row | _quality(original, decoded, metrics) | {"encode_s": seconds}, decoded
 
 
 def _rates(codec: Codec) -> tuple[str, ...]:
@@ -257,11 +331,19 @@ def _check(decoded: Any, original: Image, name: str, lossless: bool) -> None:
         raise HarnessError(f"the method says it is lossless, but {wrong} samples of {name} differ after decoding.")
 
 
-def _quality(original: Image, decoded: Image) -> dict[str, float]:
-    """All registered metrics that the image is large enough for."""
-    from benchmarks.measure.metrics import compute
+def _quality(original: Image, decoded: Image, more: Sequence[str]) -> dict[str, float]:
+    """The default metrics and these, as far as the image is large enough for them."""
+    from benchmarks.measure.metrics import compute, defaults
 
-    return {name: float(value) for name, value in compute(original, decoded).items()}
+    names = dict.fromkeys((*defaults(), *more))
+    return {name: float(value) for name, value in compute(original, decoded, names).items()}
+
+
+def _programs(metrics: Sequence[str]) -> dict[str, Any]:
+    """Versions of what metrics were computed by, where it is not our own code."""
+    from benchmarks.measure.perceptual import versions
+
+    return versions(tuple(metrics))
 
 
 class _Usage:

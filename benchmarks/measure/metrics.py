@@ -10,6 +10,7 @@ whoever holds the images. To add one, decorate a function:
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -29,7 +30,8 @@ class Metric:
     """A named measure of a decoded image (uint8 (H, W, C)) against its reference of the same shape.
 
     ``min_side`` is the smallest shorter side, in pixels, on which the metric is defined. ``source`` names the metric
-    that this one is a function of, ``derive`` that function: asking for both then computes the source once.
+    that this one is a function of, ``derive`` that function: asking for both then computes the source once. Only those
+    that are ``default`` are measured without being asked for; ``missing`` says what to install, None for nothing.
     """
 
     name: str
@@ -39,6 +41,8 @@ class Metric:
     function: Callable[[Image, Image], float]
     source: str | None = None
     derive: Callable[[float], float] | None = None
+    default: bool = True
+    missing: Callable[[], str | None] = lambda: None
 
     def __call__(self, reference: Image, decoded: Image) -> float:
         """The value; raises ``MetricError`` on images that differ in shape or are too small."""
@@ -88,8 +92,21 @@ def find_metric(name: str) -> Metric:
     return METRICS[name]
 
 
+def defaults() -> list[str]:
+    """Names of the metrics that every measurement has."""
+    return [name for name, entry in METRICS.items() if entry.default]
+
+
+def usable(names: Iterable[str]) -> tuple[str, ...]:
+    """The names, each once; raises ``UnknownName`` and, with what to install, ``MetricError``."""
+    for name in (found := tuple(dict.fromkeys(names))):
+        if lack := find_metric(name).missing():
+            raise MetricError(f"{name} cannot be measured here: {lack}.")
+    return found
+
+
 def compute(reference: Image, decoded: Image, names: Iterable[str] | None = None) -> dict[str, float]:
-    """The named metrics (all by default) of one image, each computed once, in the order of the names.
+    """The named metrics (else the ``default`` ones) of one image, each computed once, in the order of the names.
 
     A metric whose ``min_side`` exceeds the image's shorter side is left out: a set of small images has no such
     column. Raises ``UnknownName`` for an unknown name and ``MetricError`` when the shapes differ.
@@ -103,7 +120,7 @@ def compute(reference: Image, decoded: Image, names: Iterable[str] | None = None
             values[name] = derive(value(source)) if derive and source else entry(reference, decoded)
         return values[name]
 
-    wanted = list(METRICS if names is None else names)
+    wanted = defaults() if names is None else list(names)
     side = min(reference.shape[:2])
     return {name: value(name) for name in wanted if METRICS[name].min_side <= side}
 
@@ -161,3 +178,6 @@ def _check(entry: Metric, reference: Image, decoded: Image) -> None:
     if min(reference.shape[:2]) < entry.min_side:
         height, width = reference.shape[:2]
         raise MetricError(f"{entry.name} needs {entry.min_side} pixels on the shorter side, not {width}x{height}")
+
+
+importlib.import_module("benchmarks.measure.perceptual")  # which registers more of them

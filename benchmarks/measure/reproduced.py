@@ -48,6 +48,8 @@ def compare(stored: CellResult, again: CellResult, levels: int | None = None) ->
     near: list[str] = []
     largest: dict[str, float] = {}
     for name in [str(c) for c in first if c not in (*OF_THE_RUN, "image")]:
+        if name not in second and name in METRICS and not METRICS[name].default:
+            continue  # was asked for, or added later
         if name not in second:
             wrong.append(f"{name} is not measured any more")
         elif size := _largest(first[name], second[name]):

@@ -15,7 +15,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -156,6 +156,34 @@ class Store:
             atomic.publish(self.path(cell), files, lambda: self.has(cell))
             self._failure(cell.key).unlink(missing_ok=True)
         return self.read(cell)
+
+    def extend(
+        self, result: CellResult, columns: Mapping[str, Sequence[float]], provenance: Mapping[str, Any]
+    ) -> CellResult:
+        """Add columns (a number per image, in their order) to a finished cell; returns it as it is then.
+
+        ``provenance`` joins the list ``added`` of the cell's own. A shipped cell stays as it is: the longer one is
+        written into ``root``. Readers see the cell without the columns or with them. Raises StoreError.
+        """
+        if not result.layout.columns:
+            raise StoreError(
+                f"cell {result.key} has an older format: run python -m benchmarks.store migrate --results DIR first."
+            )
+        text, layout = rows.packed(result.images.assign(**{name: list(v) for name, v in columns.items()}))
+        document = json.loads((result.folder / "cell.json").read_text(encoding="utf-8"))
+        document["means"] |= {name: float(np.mean(values)) for name, values in columns.items()}
+        before = document["provenance"].get("added", [])
+        document["provenance"]["added"] = [*before, {**provenance, "columns": list(columns)}]
+        files = {"images.csv": text, "cell.json": json_text(document | layout.as_dict())}
+        target, codes = self.own(result.folder), result.folder / "codebook.csv"
+        with _writing(self.root):
+            if target != result.folder:
+                more = {"codebook.csv": codes.read_text(encoding="utf-8")} if codes.is_file() else {}
+                atomic.publish(target, files | more, (target / "cell.json").is_file)
+            else:
+                for name, content in files.items():  # the table first: an older cell.json leaves new columns aside
+                    atomic.write_text(target / name, content)
+        return self.read(result.key)
 
     def clean(self) -> int:
         """Remove the temporary folders of writers that no longer live; returns how many."""

@@ -17,6 +17,7 @@ from core.codec import TesseraError
 from core.registry import unknown
 
 DIGITS = {"BD-rate (%)": 2, "bpp": 4, "bpd": 4, "PSNR (dB)": 3, "MS-SSIM": 5, "MS-SSIM (dB)": 3, "MSE": 3}
+DIGITS |= {"parameters (M)": 2, "encode: kMAC/pixel": 1, "decode: kMAC/pixel": 1}
 MISSING = "–"
 WIDTHS = {"column": 252.0, "page": 516.0}  # points: of a page of two columns, as IEEE and CVPR have it
 SIZES = {r"\small": 9.0, r"\footnotesize": 8.0, r"\scriptsize": 7.0}  # of type, in points

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
 import io
 import pickle
 import subprocess
@@ -29,6 +31,8 @@ from tests.support.shared import shared
 RNG = np.random.default_rng(3)
 TITLES = [  # name, title, number, subset, trainable, shape of the first image
     ("kodak", "kodak", 24, False, False, (512, 768, 3)),
+    ("cid22", "CID22-512 validation, 41 images (imazen/codec-corpus)", 41, True, False, (512, 512, 3)),
+    ("clic2025", "CLIC 2025 validation, centre crops of 26 of 32", 26, True, False, (768, 512, 3)),
     ("clic", "clic, 8 assorted images (not a CLIC split)", 8, True, False, (2048, 1716, 3)),
     ("cifar10", "cifar10, first 1000 test", 1000, True, False, (32, 32, 3)),
     ("cifar10_train", "cifar10, first 4000 train", 4000, True, True, (32, 32, 3)),
@@ -101,6 +105,51 @@ def test_real_kodak_is_verified_and_its_fingerprint_pinned():
     images = open_dataset("kodak", root=shared("data"))
     assert [image.name for image in images] == [f"kodim{i:02d}" for i in range(1, 25)]
     assert images.fingerprint == "9a8aa4b5d4cea29a56d9f4d8d927f64ff8b794c416dc1917b5e82f3f251b604e"
+
+
+@pytest.mark.parametrize("name,folder", [("cid22", "cid22_valid"), ("clic2025_crops", "clic2025_valid_crops")])
+def test_real_pictures_are_those_of_the_manifest_and_not_for_training(name, folder):
+    images = open_dataset(name, root=shared("data"))
+    with (shared("data") / folder / "manifest.csv").open(newline="") as file:
+        digests = {Path(row["file"]).stem: row["rgb_sha256"] for row in csv.DictReader(file)}
+    assert {image.name: hashlib.sha256(image.read().tobytes()).hexdigest() for image in images} == digests
+    with pytest.raises(TesseraError, match="for evaluation only"):
+        training_set(name, root=shared("data"))
+
+
+def test_real_cid22_as_png_is_the_same_set_and_changed_ones_are_left_out(tmp_path):
+    """The layout of imazen/codec-corpus; another format of the files is not another identity of results."""
+    stored = open_dataset("cid22", root=shared("data"))
+    folder = tmp_path / "CID22" / "CID22-512" / "validation"
+    folder.mkdir(parents=True)
+    for image in stored:
+        pillow.fromarray(image.read()).save(folder / f"{image.name}.png", compress_level=0)
+    found = open_dataset("cid22", root=tmp_path)
+    assert (found.title, found.fingerprint) == (stored.title, stored.fingerprint)
+    changed = stored.images[0].read()
+    changed[0, 0, 0] ^= 1
+    pillow.fromarray(changed).save(folder / f"{stored.images[0].name}.png")
+    (folder / f"{stored.images[1].name}.png").write_bytes(b"no picture")
+    found = open_dataset("cid22", root=tmp_path)
+    assert found.title == "CID22-512 validation, 39 of 41 images (imazen/codec-corpus), 2 left out"
+    assert [stored.images[i].name in text for i, text in enumerate(found.left_out)] == [True, True]
+
+
+def test_clic2025_crops_are_cut_from_whole_pictures(tmp_path):
+    """At the stored places; those that differ from the digests are left out, the whole set is of PNG files."""
+    folder = tmp_path / "clic2025" / "validation"
+    folder.mkdir(parents=True)
+    names = [image.name for image in open_dataset("clic2025_crops", root=shared("data"))]
+    real = open_dataset("clic2025_crops", root=shared("data")).images[0]
+    whole = noise(2048, 1507, 3)
+    whole[640 : 640 + 768, 497 : 497 + 512] = real.read()
+    pillow.fromarray(whole).save(folder / f"{names[0]}.png", compress_level=0)
+    pillow.fromarray(noise(600, 800, 3)).save(folder / f"{names[1]}.png", compress_level=0)
+    crops, valid = open_dataset("clic2025_crops", root=tmp_path), open_dataset("clic2025", root=tmp_path)
+    assert (len(crops), len(crops.left_out), valid.split) == (1, 1, "valid")
+    assert valid.title.startswith("clic2025, 2 of 32 valid (") and valid.subset
+    assert np.array_equal(crops.images[0].read(), real.read()) and crops.images[0].sha256() == real.sha256()
+    assert crops.title == "CLIC 2025 validation, centre crops of 1 of 32, 1 left out"
 
 
 def test_real_cifar_first_image_is_the_published_one():

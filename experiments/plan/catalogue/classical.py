@@ -37,7 +37,7 @@ def prepare() -> Iterator[Task]:
 
 def classical() -> Iterator[Task]:
     """Curves and lossless rows of the classical codecs."""
-    for dataset in ("sample", "kodak", "clic_professional_test"):
+    for dataset in ("sample", "kodak", "clic_professional_test", "cid22", "clic2025_crops"):
         for method in (*STILLS, "x265"):
             yield curve("classical", method, dataset, quick=dataset == "sample")
         yield curve("classical", "vvc", dataset, minutes=DAY)

@@ -9,6 +9,8 @@ from experiments.plan.task import Task
 DATASETS = (
     "kodak",
     "clic_professional_test",
+    "cid22",
+    "clic2025_crops",
     "cifar10",
     "imagenet32",
     "imagenet32_unseen",
