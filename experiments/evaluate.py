@@ -228,7 +228,7 @@ def _measure(job: Job, images: ImageSet, store: Store, keep_images: bool, sacred
         train_fingerprints=checkpoint.seen(weights) if weights else (),
         trained_on=data.get("names", ()),
         keep_images=keep_images,
-        warm=plain,
+        warm=method.warming(plain),
     )
 
 
