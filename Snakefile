@@ -73,8 +73,9 @@ rule task:
     threads: lambda found: BY_NAME[found.name].processes
     resources:
         runtime=lambda found: int(3 * BY_NAME[found.name].minutes) + 10,
-        mem_mb=8000,
+        mem_mb=lambda found: 8000 + 24000 * BY_NAME[found.name].gpus,
         gpu=lambda found: BY_NAME[found.name].gpus or None,
+        scale=lambda found: 0 if BY_NAME[found.name].gpus else None,  # Kubernetes: GPUs need a limit, too
     shell:
         "here=$PWD && " + IN_ROOT + " task {wildcards.name:q} " + shlex.quote(WRITING) + " && cd $here && "
         "(test -e {output:q} || cp " + shlex.quote(str(ROOT / RESULTS)) + "/plan/{wildcards.name}.done {output:q})"

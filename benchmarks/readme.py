@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmarks.curves.bd import NARROW_MARK, NARROW_NOTE
 from core import atomic, commandline
 from core.codec import TesseraError
 
@@ -38,12 +39,15 @@ def _table(block: re.Match[str], tables: Path) -> str:
     if not path.is_file():
         raise TesseraError(f"a page wants {path}, which is not there: run ./run_all.sh report first.")
     rows = [line for line in path.read_text().splitlines() if line.startswith("|")]
+    foot = (
+        f"\n{NARROW_MARK} {NARROW_NOTE[0].upper()}{NARROW_NOTE[1:]}.\n" if any(NARROW_MARK in r for r in rows) else ""
+    )
     if not block["columns"]:
-        return "\n".join(rows) + "\n"
+        return "\n".join(rows) + f"\n{foot}"
     frame = pd.DataFrame([_cells(row) for row in rows[2:]], columns=_cells(rows[0]))
     wanted = [name.strip() for name in block["columns"].split(";")]
     lines = [wanted, ["---"] * len(wanted), *frame[wanted].to_numpy().tolist()]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines) + foot
 
 
 def _cells(row: str) -> list[str]:

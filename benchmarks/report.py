@@ -2,18 +2,22 @@
 
     python benchmarks/report.py
     python benchmarks/report.py with results=/scratch/results
-    python benchmarks/report.py with published=vtm18,qarv-paper processes=1
+    python benchmarks/report.py with published=vtm18,qarv-paper jobs=1
+    python benchmarks/report.py with most=0                                 # figures of all curves, crowded in parts
+    python benchmarks/report.py with check=True                             # exit 2 where the page lacks results
     python benchmarks/report.py with figures=False                          # in a third of the time: page and tables
 
-``published`` names the published curves that stand beside the measured ones in the figures on paper; on the page the
-others can be ticked. The same results give the same bytes. ``<results>/report_files.json`` lists what was written;
-what it lists and is written no longer is removed the next time, and no other file is.
+``published`` names the published curves that may stand beside the measured ones in the figures on paper; a figure shows
+``most`` curves, the best of each kind (``figures/choice.py``), and the page has the others to tick. The same results
+give the same bytes. ``<results>/report_files.json`` lists what was written; what it lists and is written no longer is
+removed the next time, and no other file is.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -22,34 +26,36 @@ from benchmarks.curves import curve as rd
 from benchmarks.curves.bd import BDResult
 from benchmarks.curves.curve import Curve
 from benchmarks.curves.groups import BD_NOTE, PUBLISHED, Group, Pairs, drawn_metrics, group_curves
-from benchmarks.figures import comparisons, stored
+from benchmarks.figures import choice, comparisons, looks, stored
 from benchmarks.figures import figure as figures
-from benchmarks.figures.drawing import processors, render_all
+from benchmarks.figures.drawing import render_all
 from benchmarks.figures.rd import Part, bd_figure, bd_name, metric_axis, rd_figure
 from benchmarks.page import page
 from benchmarks.store import CellResult, Store, listing
 from benchmarks.tables import files
 from benchmarks.tables import results as tables
-from core import commandline, places
+from core import commandline, crew, places
 from core.codec import TesseraError
 
 CROWDED = 16  # measured curves beyond which a figure on paper is drawn in parts
 LATTICES = ("lattice_", "llvq_")
-DEFAULTS = {"results": places.default_results(), "published": ",".join(PUBLISHED), "processes": "", "figures": "True"}
+DEFAULTS = {"results": places.default_results(), "published": ",".join(PUBLISHED), "jobs": "", "figures": "True"}
+DEFAULTS |= {"most": str(choice.MOST), "check": "False"}
 
 
 def build_report(
     results: Path | str,
     published: Sequence[str] = PUBLISHED,
-    processes: int = 1,
+    jobs: int = 1,
     draw: bool = True,
+    most: int = choice.MOST,
 ) -> list[Path]:
     """Make figures, tables, curves and the page from results; returns the files written into their folder, the page
     last.
 
     ``published`` are labels of published curves drawn on paper; labels that a data set does not have are passed over.
-    ``processes`` draw the figures that are not there; without ``draw`` those on paper stay as they are, and nothing is
-    removed. Raises StoreError when files cannot be written.
+    A figure shows ``most`` curves, or all of them (0). ``jobs`` processes draw the figures that are not there; without
+    ``draw`` those on paper stay as they are, and nothing is removed. Raises StoreError when files cannot be written.
     """
     store = Store(results)
     cells = store.cells()
@@ -58,24 +64,24 @@ def build_report(
     lossless = tables.lossless_table(store)
     paths = rd.export([c for g in groups for c in g.curves], store.root / "curves")
     paths += [p for g in groups for p in _group_tables(g, metrics, published, store.root)]
-    drawn = [f for g in groups for f in _group_figures(g, metrics, published)]
+    drawn = [f for g in groups for f in _group_figures(g, metrics, published, most)]
     if len(lossless):
         caption = "Lossless methods: bits per dimension (mean over images)."
         paths += files.to_files(lossless, store.root / "tables" / "lossless", caption)
         drawn += comparisons.lossless_figures(lossless)
     own = {path.stem for path in paths} | {figure.name for figure in drawn}  # the page has these from the curves
     if draw:
-        paths += _drawn(drawn, store.root, processes)
+        paths += _drawn(drawn, store.root, jobs)
         listing.replace(store.root / "report_files.json", paths, store.root)
     return [*paths, build_page(store, cells, groups, lossless, published, own)]
 
 
-def _drawn(drawn: Sequence[figures.Figure], root: Path, processes: int) -> list[Path]:
+def _drawn(drawn: Sequence[figures.Figure], root: Path, jobs: int) -> list[Path]:
     """Draw the report's own figures and those of which commands stored the data, whose JSON stays the commands'."""
     folder, sizes = root / "figures", stored.codebook_size_figures(root)
     own = {figure.name for figure in (*drawn, *sizes)} | _former(root)
-    paths = render_all([*drawn, *sizes], folder, processes) + stored.picture_figures(root)
-    return paths + render_all(stored.data_figures(folder, own), folder, processes, data=False)
+    paths = render_all([*drawn, *sizes], folder, jobs) + stored.picture_figures(root)
+    return paths + render_all(stored.data_figures(folder, own), folder, jobs, data=False)
 
 
 def _former(root: Path) -> set[str]:
@@ -95,7 +101,7 @@ def build_page(
     """Write the page alone; ``own`` are names of stored figures and tables that it has from the curves already."""
     everyone = {c.label for g in groups for c in g.curves if c.source == "published"}
     folder, hidden = store.root / "report", sorted(everyone - set(published))
-    data = page.page_data(groups, cells, lossless, store, drawn_metrics(), folder, hidden, own)
+    data = page.page_data(groups, cells, lossless, store, drawn_metrics(), folder, hidden, own, published)
     return page.write_page(data, folder)
 
 
@@ -104,19 +110,37 @@ def _chosen(group: Group, published: Sequence[str]) -> list[Curve]:
     return [c for c in group.curves if c.source == "measured" or c.label in published]
 
 
-def _group_figures(group: Group, metrics: Sequence[str], published: Sequence[str]) -> list[figures.Figure]:
+def _group_figures(
+    group: Group, metrics: Sequence[str], published: Sequence[str], most: int = choice.MOST
+) -> list[figures.Figure]:
     """Figures of one data set."""
-    chosen, drawn = _chosen(group, published), []
-    lossy = [c for c in chosen if not c.lossless]
+    listed, drawn = _chosen(group, published), []
+    lossy = [c for c in listed if not c.lossless]
+    names = {label: name for (_, label), name in looks.names(group.curves).items()}
     for metric in metrics:
         pairs = group.bd[metric]
-        if found := _against_anchor(group, lossy, pairs):
-            results = {c.label: result for c, result in found}
-            drawn.append(bd_figure(results, pairs.anchor, metric, group.name, group.title))
-        drawn += [rd_figure(chosen, metric, name=group.name, part=part) for part in parts(lossy)]
+        found = _against_anchor(group, lossy, pairs)
+        results = {c.label: result for c, result in found}
+        if len(found) > 1:
+            drawn.append(bd_figure(results, pairs.anchor, metric, group.name, group.title, names))
+        rates = {label: r.rate_percent for label, r in results.items()} | {pairs.anchor: 0.0}
+        able = [c for c in lossy if metric in c.points]
+        shown = choice.chosen(able, rates, published, most or len(able))
+        for part in parts(lossy) if not most else [None]:
+            figure = rd_figure(
+                listed, metric, name=group.name, part=part or Part("", frozenset(c.label for c in shown))
+            )
+            drawn.append(figure if part else _whole(figure, group, metric, len(shown), len(able)))
         if metric == metrics[0]:
-            drawn += _beside(group, lossy, metric)
+            drawn += _beside(group, lossy, metric, shown if most else None)
     return drawn
+
+
+def _whole(figure: figures.Figure, group: Group, metric: str, shown: int, known: int) -> figures.Figure:
+    """The figure of chosen curves under the name of the whole, with a note where it leaves some out."""
+    title = f"{looks.heading(group.title)}: {metric_axis(metric).label} over rate"
+    notes = (f"{shown} of {known} curves, the best of each kind; the report's page has all",) if shown < known else ()
+    return replace(figure, name=f"rd_{group.name}_{metric}", title=title, notes=(*figure.notes, *notes))
 
 
 def parts(curves: Sequence[Curve]) -> list[Part | None]:
@@ -159,28 +183,56 @@ def _against_anchor(group: Group, curves: Sequence[Curve], pairs: Pairs) -> list
     return [(c, pairs.results[anchor.label, c.label]) for c in tests]
 
 
-def _beside(group: Group, curves: Sequence[Curve], metric: str) -> list[figures.Figure]:
-    """Figures that are drawn for one metric only; the page has those of the others."""
+def _beside(group: Group, curves: Sequence[Curve], metric: str, shown: Sequence[Curve] | None) -> list[figures.Figure]:
+    """Figures that are drawn for one metric only, of the ``shown`` curves where given; the page has the others."""
     pairs = group.bd[metric]
     speed = [
         comparisons.speed_figure(curves, pairs.results, pairs.anchor, metric, column, group.name)
         for column in (comparisons.SPEEDS if pairs.anchor else ())
     ]
-    images = [comparisons.images_figure(curves, metric, group.name, part) for part in parts(curves)]
-    return [*images, *speed]
+    divided = parts(curves) if shown is None else [None]
+    few = curves if shown is None else shown
+    images = [comparisons.images_figure(few, metric, group.name, part) for part in divided]
+    return [f for f in (*images, *speed) if f.kind != "scatter" or sum(len(s.x) for s in f.series) > 1]
+
+
+def behind(root: Path) -> str:
+    """How the page in a results folder is older than the results: a sentence without its full stop, '' where it is not.
+
+    Compared are the keys of cells, not times, which a copy or a checkout changes.
+    """
+    path, keys = root / "report" / "index.html", {cell.key for cell in Store(root).cells()}
+    if not path.is_file():
+        return f"there is no page {path}" if keys else ""
+    shown = page.shown_cells(path)
+    new, gone = len(keys - shown), len(shown - keys)
+    if not new and not gone:
+        return ""
+    said = [f"lacks {new} of {len(keys)} results"] if new else []
+    said += [f"shows {gone} that are gone"] if gone else []
+    return f"{path} is older than the results: it {' and '.join(said)}"
 
 
 def report(options: dict[str, str]) -> None:
     """Build the report of a results folder and say where it is."""
     if not any(root.is_dir() for root in places.roots(options["results"])):
         raise TesseraError(f"there is no results folder {options['results']}: measure something first.")
-    chosen = options["processes"] or str(processors())
-    if not chosen.isdigit() or int(chosen) < 1:
-        raise TesseraError(f"processes={chosen} must be a whole number of at least 1.")
+    if options["check"] not in ("True", "False"):
+        raise TesseraError(f"check={options['check']} must be True or False.")
+    older = behind(Path(options["results"]))
+    if options["check"] == "True":
+        if older:
+            raise TesseraError(f"{older}: run python benchmarks/report.py.")
+        print(f"{options['results']}/report/index.html shows all results that are there")
+        return
+    jobs = crew.jobs(int(options["jobs"] or 0) or None)
     if options["figures"] not in ("True", "False"):
         raise TesseraError(f"figures={options['figures']} must be True or False.")
-    draw = options["figures"] == "True"
-    paths = build_report(Path(options["results"]), options["published"].split(","), int(chosen), draw)
+    if not options["most"].isdigit():
+        raise TesseraError(f"most={options['most']} must be a whole number of curves, or 0 for all of them.")
+    draw, most = options["figures"] == "True", int(options["most"])
+    paths = build_report(Path(options["results"]), options["published"].split(","), jobs, draw, most)
+    print(f"{older}: made again" if older else "", end="\n" if older else "")
     print(f"{len(paths)} files from {options['results']}; open {paths[-1]}")
 
 

@@ -25,6 +25,7 @@ import pandas as pd
 
 from benchmarks.datasets import open_dataset
 from benchmarks.measure import meter
+from benchmarks.measure.provenance import processor
 from benchmarks.measure.speed import ceilings, measure
 from benchmarks.store import records
 from benchmarks.tables.files import for_screen
@@ -90,7 +91,7 @@ def speed(config: dict[str, Any], sacred_run: Any) -> int:
             share = {
                 f"{w}: of the ceiling": (row[f"{w}: GFLOP/s"] or float("nan")) / best for w in ("encode", "decode")
             }
-            rows.append(row | share)
+            rows.append(row | share | {"processor": processor(config["device"])})
     frame = pd.DataFrame(rows).dropna(axis="columns", how="all")
     size = f"{config['height']}x{config['width']}"
     where = (

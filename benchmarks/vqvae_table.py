@@ -2,6 +2,7 @@
 
     python benchmarks/vqvae_table.py with                  # the first 1000 images of the test set
     python benchmarks/vqvae_table.py with limit=None
+    python benchmarks/vqvae_table.py with dataset=cifar10 channels=3 weights=runs/colour
 
 Cells that exist are not computed again. Written to <results>/tables and <results>/figures: what each model spends with
 and without the prior beside its use of codes and its quality, the spread over seeds, usage per book, rate against

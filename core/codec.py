@@ -153,6 +153,7 @@ class Method(Parameters):
     """
 
     name: ClassVar[str] = ""  # set by the registry
+    title: ClassVar[str] = ""  # what figures call it, such as 'VQ-VAE, EMA'; empty: its name
     paper: ClassVar[str] = ""
     points: ClassVar[tuple[Point, ...]] = ()
     trains_on: ClassVar[tuple[str, ...]] = ()

@@ -1,13 +1,18 @@
-"""Additions to MkDocs: pages and pictures from elsewhere in the repository, and API pages from docstrings.
+"""Additions to MkDocs: pages, notebooks and pictures from elsewhere, and API pages from docstrings.
 
 In the site every file lies where it lies in the repository, those of docs/ at the top, so a link that works in the
-repository works in the site once its target is written relative to that place.
+repository works in the site once its target is written relative to that place. Notebooks are kept without outputs; with
+``TESSERA_NOTEBOOKS=1`` they are run, and their pictures and texts shown.
 """
 
 from __future__ import annotations
 
+import base64
+import json
+import os
 import posixpath
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +40,7 @@ def _filled(entry: Any) -> Any:
 
 def _matches(pattern: str) -> list[str]:
     found = {path for folder in (ROOT / "docs", ROOT) for path in folder.glob(pattern)}
-    return sorted(_site(path) for path in found)
+    return sorted(_site(path.with_suffix(".md") if path.suffix == ".ipynb" else path) for path in found)
 
 
 def _site(path: Path) -> str:
@@ -51,6 +56,9 @@ def on_files(files: Files, *, config: Any) -> Files:
     for path in [*outside, *sorted(linked)]:
         if files.get_file_from_path(_site(path)) is None:
             files.append(File.generated(config, _site(path), abs_src_path=str(path)))
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        for name, content in _notebook(path):
+            files.append(File.generated(config, f"notebooks/{name}", content=content))
     for package in (path.parent for path in sorted(ROOT.glob("*/__init__.py")) if path.parent.name != "tests"):
         files.append(File.generated(config, f"api/{package.name}.md", content=_api(package)))
     return files
@@ -59,6 +67,41 @@ def on_files(files: Files, *, config: Any) -> Files:
 def _targets(page: Path) -> set[Path]:
     """The files of the repository that a page links to."""
     return {(page.parent / match[2]).resolve() for match in LINK.finditer(page.read_text())}
+
+
+def _notebook(path: Path) -> Iterator[tuple[str, str | bytes]]:
+    """Files of the site for a notebook: its pictures, if it is run, and its page."""
+    cells = _run(path) if os.environ.get("TESSERA_NOTEBOOKS") else json.loads(path.read_text(encoding="utf-8"))["cells"]
+    parts, count = [], 0
+    for cell in cells:
+        text = "".join(cell["source"])
+        parts.append(text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```")
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {})
+            if "image/png" in data:
+                count += 1
+                name = f"{path.stem}_{count}.png"
+                yield name, base64.b64decode("".join(data["image/png"]))
+                parts.append(f"![Picture {count} of this notebook]({name})")
+            elif said := "".join(output.get("text", data.get("text/plain", ""))).rstrip():
+                parts.append(f"```text\n{said}\n```")
+    first, *rest = parts
+    note = f"*This page is the notebook `notebooks/{path.name}`: `pip install jupyterlab`, `jupyter lab notebooks`.*"
+    yield f"{path.stem}.md", "\n\n".join([first, note, *rest]) + "\n"
+
+
+def _run(path: Path) -> list[dict[str, Any]]:
+    """The cells of a notebook with what they print and draw, run in a folder that is thrown away."""
+    import tempfile
+
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(path, as_version=4)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": folder}}).execute()
+    return list(notebook.cells)
 
 
 def _api(package: Path) -> str:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from importlib import import_module
 from typing import Any
 
 from benchmarks.datasets import ImageSet, converted_name, open_dataset, stamps
 from benchmarks.measure import harness
 from benchmarks.store import Cell, CellResult, Store
-from core import checkpoint, devices
+from core import checkpoint, crew, devices
 from core.checkpoint import Weights
 from core.codec import Codec, Method, TesseraError
 from core.places import default_results
@@ -56,6 +58,7 @@ def evaluation_config() -> None:
     params = default_params(method)
     results = default_results()
     data_root = None  # where data sets are; default: TESSERA_DATA, ./data
+    jobs = None  # cells measured at once, of one thread each; default: one for each processor; 1 to compare seconds
     keep_images = dataset == "sample"  # keep decoded pictures for the report (about 0.6 MB an image and point)
 
 
@@ -118,21 +121,45 @@ def evaluate(request: Evaluation, sacred_run: str = "", announce: bool = True) -
         jobs = [replace(job, cell=replace(job.cell, pictures=outcome.pictures)) for job in jobs]
         _say_replaced(jobs, images, store)
     started = time.monotonic()
+    lacking = {number: job for number, job in enumerate(jobs, 1) if _lacks(job, images, store, request.keep_images)}
+    works = [partial(_obtain, job, images, store, request.keep_images, sacred_run) for job in lacking.values()]
+    count = crew.jobs(request.jobs) if request.device == "cpu" else 1
+    obtained = crew.each(works, count, partial(_prepare, lacking.values()))
     for number, job in enumerate(jobs, start=1):
-        try:
-            if store.has(job.cell):
-                outcome.cells.append(store.read(job.cell))
-                if request.keep_images and harness.lacks_pictures(job.cell, images, store):
-                    harness.keep_pictures(job.cell, job.codec()[1], images, store)
-                continue
-            result = _measure(job, images, store, request.keep_images, sacred_run)
-        except TesseraError as error:
-            outcome.failed.append(f"{job.cell.label} at {job.cell.point} on {images.title}: {error}")
-            store.record_failure(job.cell, str(error))
+        measured = next(obtained) if number in lacking else None
+        if isinstance(measured, TesseraError):
+            outcome.failed.append(f"{job.cell.label} at {job.cell.point} on {images.title}: {measured}")
+            store.record_failure(job.cell, str(measured))
             continue
-        outcome.cells.append(result)
-        _tell(number, len(jobs), result, time.monotonic() - started)
+        outcome.cells.append(store.read(job.cell))
+        if measured:
+            _tell(number, len(jobs), outcome.cells[-1], time.monotonic() - started)
     return outcome
+
+
+def _lacks(job: Job, images: ImageSet, store: Store, keep_images: bool) -> bool:
+    """Whether a cell, or pictures of it that are to be kept, are not there."""
+    return not store.has(job.cell) or (keep_images and harness.lacks_pictures(job.cell, images, store))
+
+
+def _obtain(job: Job, images: ImageSet, store: Store, keep_images: bool, sacred_run: str) -> bool | TesseraError:
+    """Measure a cell, or keep its pictures; whether it was measured, or why it could not be."""
+    try:
+        if store.has(job.cell):  # by now
+            if _lacks(job, images, store, keep_images):
+                harness.keep_pictures(job.cell, job.codec()[1], images, store)
+            return False
+        _measure(job, images, store, keep_images, sacred_run)
+    except TesseraError as error:
+        return error
+    return True
+
+
+def _prepare(jobs: Iterable[Job]) -> None:
+    """Import once what workers need."""
+    if any(job.weights for job in jobs):
+        import_module("torch")
+    import_module("benchmarks.measure.metrics")
 
 
 def say(outcome: Outcome) -> None:

@@ -38,6 +38,7 @@ class Evaluation:
     search: int = 0  # effort of a search at the encoder
     results: str = field(default_factory=default_results)
     data_root: str | None = None  # None: TESSERA_DATA, ./data
+    jobs: int | None = 1  # cells measured at once; None: as many as there are processors
     keep_images: bool = False  # decoded pictures
 
     @classmethod

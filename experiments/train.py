@@ -63,7 +63,7 @@ def train_config() -> None:
     warmup = 200
     clip = 2.0
     ema = 0.999
-    amp = "auto"  # bfloat16 autocast: True, False, or where the device multiplies bfloat16 itself
+    amp = None  # bfloat16 autocast: True or False; default: where the device multiplies bfloat16 itself
     seed = 0
     device = "cpu"
     threads = 1  # per process
@@ -194,11 +194,11 @@ def describe(method: Method, recipe: TrainConfig, config: Mapping[str, Any], dat
 def _autocast(asked: object, device: str) -> bool:
     """Whether to train under bfloat16 autocast."""
     own = devices.bfloat16(devices.available(device))
-    if asked not in (True, False, "auto"):
-        raise TesseraError(f"amp={asked} must be True, False or auto.")
+    if asked not in (True, False, None):
+        raise TesseraError(f"amp={asked} must be True or False.")
     if asked is True and not own:
         print("note: this device has no arithmetic for bfloat16; amp=False is several times faster.", file=sys.stderr)
-    return own if asked == "auto" else bool(asked)
+    return own if asked is None else bool(asked)
 
 
 def _recipe(config: Mapping[str, Any]) -> TrainConfig:

@@ -70,6 +70,7 @@ class LatticeMethod(Method):
 class PublishedVQ(LatticeMethod):
     """The paper's VQ-VAE: a codebook by gradient."""
 
+    title: ClassVar[str] = "LL-VQ: VQ"
     size: int = DESIRED
     commitment: float = 0.25
 
@@ -85,6 +86,7 @@ class PublishedVQ(LatticeMethod):
 class PublishedEMA(LatticeMethod):
     """The paper's VQ-VAE with a codebook of moving averages, without restarts."""
 
+    title: ClassVar[str] = "LL-VQ: VQ, EMA"
     size: int = DESIRED
     commitment: float = 0.25
     decay: float = 0.99
@@ -101,6 +103,7 @@ class PublishedEMA(LatticeMethod):
 class Sparse(LatticeMethod):
     """The learnable diagonal lattice whose spacings grow; ``codes`` is the paper's desired number of codes."""
 
+    title: ClassVar[str] = "LL-VQ sparse"
     curve: ClassVar[str | None] = "codes"
     points: ClassVar[tuple[int, ...]] = (DESIRED, 2**32)
     codes: int = DESIRED
@@ -119,6 +122,7 @@ class Sparse(LatticeMethod):
 class Dense(LatticeMethod):
     """The learnable diagonal lattice whose spacings shrink to next to nothing: its rate is the point of having it."""
 
+    title: ClassVar[str] = "LL-VQ dense"
     sparsity: float = -1.0
     commitment: float = 0.25
 
@@ -167,6 +171,7 @@ class Fixed(Trained):
 class Integers(Fixed):
     """Whole numbers: the scalar quantiser of nonlinear transform coding."""
 
+    title: ClassVar[str] = "Z lattice"
     lattice: ClassVar[str] = "z"
 
 
@@ -175,6 +180,7 @@ class Integers(Fixed):
 class Hexagonal(Fixed):
     """The hexagonal lattice A2 in pairs of dimensions."""
 
+    title: ClassVar[str] = "A2 lattice"
     lattice: ClassVar[str] = "a2"
 
 
@@ -183,6 +189,7 @@ class Hexagonal(Fixed):
 class Checkerboard(Fixed):
     """D4 in fours."""
 
+    title: ClassVar[str] = "D4 lattice"
     lattice: ClassVar[str] = "d4"
 
 
@@ -191,6 +198,7 @@ class Checkerboard(Fixed):
 class Gosset(Fixed):
     """E8."""
 
+    title: ClassVar[str] = "E8 lattice"
     lattice: ClassVar[str] = "e8"
 
 
@@ -199,6 +207,7 @@ class Gosset(Fixed):
 class Leech(Fixed):
     """Leech's lattice."""
 
+    title: ClassVar[str] = "Leech lattice"
     lattice: ClassVar[str] = "leech"
     width: int = 24
 
@@ -208,6 +217,7 @@ class Leech(Fixed):
 class FullRank(Trained):
     """A basis learned with the network, full rank in blocks of ``block`` dimensions."""
 
+    title: ClassVar[str] = "learned lattice"
     block: int = 4
 
     def quantizer(self) -> RowQuantizer:

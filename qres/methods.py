@@ -95,6 +95,7 @@ class Ranged(QRes):
 class QRes34M(QRes):
     """34 M parameters, natural images; ``lmb`` weighs distortion (paper: 16 to 2048)."""
 
+    title: ClassVar[str] = "QRes-VAE 34M"
     arch: ClassVar[Architecture] = QRES34M
     conditional: ClassVar[Architecture | None] = QRES34M_VR
     takes: ClassVar[tuple[str, ...]] = ("qres34m_vr",)
@@ -108,6 +109,7 @@ class QRes34M(QRes):
 class QRes17M(QRes):
     """17 M parameters, published for CelebA at 64x64."""
 
+    title: ClassVar[str] = "QRes-VAE 17M"
     arch: ClassVar[Architecture] = QRES17M
     trains_on: ClassVar[tuple[str, ...]] = ("celeba",)
     curve: ClassVar[str | None] = "lmb"
@@ -133,6 +135,7 @@ class Lossless(QRes):
 class QRes34MLossless(Lossless):
     """The published lossless model: the latents of ``qres34m``."""
 
+    title: ClassVar[str] = "QRes-VAE 34M lossless"
     arch: ClassVar[Architecture] = QRES34M_LOSSLESS
 
 
@@ -141,6 +144,7 @@ class QRes34MLossless(Lossless):
 class QRes3MLossless(Lossless):
     """Ours: the latents of ``qres3m``."""
 
+    title: ClassVar[str] = "QRes 4M lossless"
     arch: ClassVar[Architecture] = QRES3M_LOSSLESS
     trains_on: ClassVar[tuple[str, ...]] = ("lossless_pictures",)
 
@@ -153,6 +157,7 @@ class QRes3M(QRes):
     It also takes the weights of ``qres3m_vr``, at the lambda it is made for: a start for training.
     """
 
+    title: ClassVar[str] = "QRes 4M, fixed rate"
     arch: ClassVar[Architecture] = QRES3M
     conditional: ClassVar[Architecture | None] = QRES3M_VR
     takes: ClassVar[tuple[str, ...]] = ("qres3m_vr",)
@@ -184,6 +189,7 @@ class QResVR(Ranged):
 class QRes3MVR(QResVR):
     """Ours: the same blocks at a tenth of the parameters, one set of weights for every lambda."""
 
+    title: ClassVar[str] = "QRes 4M"
     arch: ClassVar[Architecture] = QRES3M_VR
 
 
@@ -192,6 +198,7 @@ class QRes3MVR(QResVR):
 class QRes34MVR(QResVR):
     """Ours: the published blocks of ``qres34m``, which takes these weights at each of its lambdas."""
 
+    title: ClassVar[str] = "QRes 34M, variable rate"
     arch: ClassVar[Architecture] = QRES34M_VR
     points: ClassVar[tuple[float, ...]] = (16, 32, 64, 128, 256, 512, 1024, 2048)
     lmb_range: tuple[float, float] = (16, 2048)
@@ -202,6 +209,7 @@ class QRes34MVR(QResVR):
 class QARVBase(Ranged):
     """93 M parameters, natural images, one set of weights for every ``lmb`` (paper: 16 to 2048)."""
 
+    title: ClassVar[str] = "QARV"
     arch: ClassVar[Architecture] = QARV_BASE
     paper: ClassVar[str] = "Duan et al., TPAMI 2023, arXiv 2302.08899"
     points: ClassVar[tuple[Any, ...]] = (16, 32, 64, 128, 256, 512, 1024, 2048)

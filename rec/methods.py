@@ -94,12 +94,15 @@ class Lossless(Coded):
 class RVAE(Lossless):
     """The published model, 29.5 M parameters."""
 
+    title: ClassVar[str] = "ResNet VAE"
+
 
 @METHODS.register("rvae_small")
 @dataclass(frozen=True)
 class RVAESmall(Lossless):
     """Ours: the same network with 6 blocks and 0.6 M parameters, and a likelihood that knows the other colours."""
 
+    title: ClassVar[str] = "ResNet VAE, small"
     num_res_blocks: int = 6
     deterministic_filters: int = 48
     stochastic_filters: int = 8
@@ -146,6 +149,7 @@ class Lossy(Coded):
 class IREC1(Lossy):
     """One level, 5.8 M parameters (large_level_1_vae)."""
 
+    title: ClassVar[str] = "iREC, 1 level"
     filters: int = 192
 
     def model(self) -> OneLevelVAE:
@@ -160,6 +164,7 @@ class IREC1(Lossy):
 class IREC2(Lossy):
     """Two levels, 10.3 M parameters (large_level_2_vae): the published one."""
 
+    title: ClassVar[str] = "iREC, 2 levels"
     level_1_filters: int = 196
     level_2_filters: int = 128
 
@@ -175,6 +180,7 @@ class IREC2(Lossy):
 class IREC4(Lossy):
     """Four levels, 25.5 M parameters (large_level_4_vae)."""
 
+    title: ClassVar[str] = "iREC, 4 levels"
     filters: tuple[int, int, int, int] = (196, 196, 128, 128)
 
     def model(self) -> FourLevelVAE:
@@ -189,6 +195,7 @@ class IREC4(Lossy):
 class IREC2Small(IREC2):
     """Ours: two levels with 0.6 M parameters."""
 
+    title: ClassVar[str] = "iREC, small"
     trains_on: ClassVar[tuple[str, ...]] = ("bsds500",)
     level_1_filters: int = 48
     level_2_filters: int = 32

@@ -16,6 +16,7 @@ from PIL import Image as pillow
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("TESSERA_JOBS", "1")  # tests that look into what a command does; some ask for more
 os.environ["TESSERA_RESULTS"] = "results"  # of the folder a test works in, and without what the repository ships
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # whatever the import mode

@@ -27,6 +27,7 @@ GREY_AS_RGB = "a grey image is coded as RGB behind 1 byte"
 class Jpeg(Anchor):
     """JPEG (ITU-T T.81) with optimised Huffman tables."""
 
+    title: ClassVar[str] = "JPEG"
     curve = "quality"
     points = (5, 10, 20, 35, 50, 65, 80, 88)
     origin = ("pillow", "libjpeg_turbo", "libjpeg-turbo")
@@ -55,6 +56,7 @@ class Jpeg(Anchor):
 class Jpeg2000(Anchor):
     """JPEG 2000 (ISO 15444-1), irreversible 9/7 wavelet and colour transform, at a compression ratio."""
 
+    title: ClassVar[str] = "JPEG 2000"
     curve = "ratio"
     points = (240, 120, 60, 36, 24, 16, 12)
     origin = ("pillow", "jpg_2000", "OpenJPEG")
@@ -73,6 +75,7 @@ class Jpeg2000(Anchor):
 class WebP(Anchor):
     """Lossy WebP (RFC 9649), 4:2:0 by its definition."""
 
+    title: ClassVar[str] = "WebP"
     curve = "quality"
     points = (1, 10, 30, 50, 70, 80, 88, 91)
     origin = ("pillow", "webp", "libwebp")
@@ -91,6 +94,7 @@ class WebP(Anchor):
 class Avif(Anchor):
     """AVIF: one AV1 intra picture in a HEIF container."""
 
+    title: ClassVar[str] = "AVIF"
     curve = "quality"
     points = (5, 15, 30, 45, 60, 70, 80)
     origin = ("pillow", "avif", "libavif")
@@ -116,6 +120,7 @@ class Avif(Anchor):
 class JpegXl(Anchor):
     """JPEG XL (ISO 18181), VarDCT, at a Butteraugli distance (1 is visually lossless)."""
 
+    title: ClassVar[str] = "JPEG XL"
     curve = "distance"
     points = (20.0, 12.0, 7.0, 4.0, 2.5, 1.5, 0.8)
     origin = ("imagecodecs", "libjxl", "libjxl")
@@ -135,6 +140,7 @@ class JpegXl(Anchor):
 class Heic(Anchor):
     """HEIC: one HEVC intra picture by x265 in a HEIF container."""
 
+    title: ClassVar[str] = "HEIC"
     curve = "quality"
     points = (14, 22, 30, 38, 46, 54, 62)
     origin = ("pillow-heif", "libheif", "libheif")
@@ -177,6 +183,7 @@ class Video(Anchor):
 class X265(Video):
     """HEVC intra (ITU-T H.265) by x265, tuned for PSNR; an intra picture is coded at 3 below the nominal QP."""
 
+    title: ClassVar[str] = "x265"
     encoder, decoder = "libx265", "hevc"
     curve = "qp"
     points = (46, 41, 36, 31, 26, 22)
@@ -207,6 +214,7 @@ class X265(Video):
 class Vvc(Video):
     """VVC intra (ITU-T H.266) by Fraunhofer's VVenC: 10 bits, 4:2:0, the only format that it codes."""
 
+    title: ClassVar[str] = "VVenC"
     encoder, decoder = "libvvenc", "vvc"
     curve = "qp"
     points = (47, 42, 37, 32, 27, 22)
@@ -233,6 +241,7 @@ class Vvc(Video):
 class Png(Anchor):
     """PNG (ISO 15948): least-absolute-sum row filters and libdeflate; the published Kodak files are 4.3500 bpd."""
 
+    title: ClassVar[str] = "PNG"
     lossless = True
     origin = ("imagecodecs", "libdeflate", "libdeflate")
     counts = "row filters by least absolute sum, rate = the whole file"
@@ -250,6 +259,7 @@ class Png(Anchor):
 class WebPLossless(Anchor):
     """Lossless WebP (RFC 9649)."""
 
+    title: ClassVar[str] = "WebP lossless"
     lossless = True
     origin = ("pillow", "webp", "libwebp")
     counts = f"{GREY_AS_RGB}, rate = the whole file"
@@ -268,6 +278,7 @@ class WebPLossless(Anchor):
 class JpegXlLossless(Anchor):
     """JPEG XL (ISO 18181) in its modular mode, without loss."""
 
+    title: ClassVar[str] = "JPEG XL lossless"
     lossless = True
     origin = ("imagecodecs", "libjxl", "libjxl")
     counts = "rate = the raw codestream"
@@ -285,6 +296,7 @@ class JpegXlLossless(Anchor):
 class JpegLs(Anchor):
     """JPEG-LS (ISO 14495-1): LOCO-I, each channel by itself, as the standard has no colour transform."""
 
+    title: ClassVar[str] = "JPEG-LS"
     lossless = True
     origin = ("imagecodecs", "charls", "CharLS")
     counts = "no colour transform, rate = the whole file"
@@ -299,6 +311,7 @@ class JpegLs(Anchor):
 class Jpeg2000Lossless(Anchor):
     """JPEG 2000 (ISO 15444-1) with the reversible 5/3 wavelet and colour transform."""
 
+    title: ClassVar[str] = "JPEG 2000 lossless"
     lossless = True
     origin = ("imagecodecs", "openjpeg", "OpenJPEG")
     counts = "reversible with colour transform, rate = the raw codestream"
@@ -314,6 +327,7 @@ class Jpeg2000Lossless(Anchor):
 class AvifLossless(Anchor):
     """AVIF without loss: AV1 lossless on the RGB planes themselves (matrix coefficients 'identity')."""
 
+    title: ClassVar[str] = "AVIF lossless"
     lossless = True
     origin = ("imagecodecs", "libavif", "libavif")
     counts = "identity matrix, rate = the whole file with its container of about 300 bytes"
@@ -331,6 +345,7 @@ class AvifLossless(Anchor):
 class HeicLossless(Anchor):
     """HEIC without loss: HEVC lossless on the RGB planes themselves (matrix coefficients 'identity')."""
 
+    title: ClassVar[str] = "HEIC lossless"
     lossless = True
     origin = ("pillow-heif", "libheif", "libheif")
     counts = "identity matrix, rate = the whole file with its container of about 400 bytes"

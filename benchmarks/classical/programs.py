@@ -261,6 +261,7 @@ class External(Anchor):
 class Bpg(External):
     """BPG by F. Bellard: HEVC intra in a container of a few bytes."""
 
+    title: ClassVar[str] = "BPG"
     programs = BPG
     curve = "qp"
     points = (47, 42, 37, 32, 27, 22)
@@ -287,6 +288,7 @@ class Bpg(External):
 class Flif(External):
     """FLIF 0.4 by J. Sneyers and P. Wuille, without loss."""
 
+    title: ClassVar[str] = "FLIF"
     programs = FLIF
     lossless = True
     limits: ClassVar[Limits] = {"effort": Range(0, 100)}
@@ -320,6 +322,7 @@ class Reference(External):
 class Hm(Reference):
     """HEVC intra by the HM reference software with its range-extension configuration."""
 
+    title: ClassVar[str] = "HM"
     programs = HM
     curve = "qp"
     points = (47, 42, 37, 32, 27, 22)
@@ -332,6 +335,7 @@ class Hm(Reference):
 class Vtm(Reference):
     """VVC intra by the VTM reference software with its intra configuration."""
 
+    title: ClassVar[str] = "VTM"
     programs = VTM
     curve = "qp"
     points = (47, 42, 37, 32, 27, 22)

@@ -33,6 +33,8 @@ Pair = tuple[Floats, Floats]  # rates and qualities
 LEAST = {"pchip": 2, "akima": 2, "cubic": 4}  # points that each interpolation needs
 WHO = ("anchor", "test curve")
 SEED = 0
+NARROW_DB, NARROW_MARK = 1.0, "†"
+NARROW_NOTE = "the two curves share less than 1 dB: little to go by"
 LEVEL = 95.0  # per cent of the resamples inside the interval
 
 
@@ -61,6 +63,11 @@ class BDResult:
     overlap: bool
     note: str = ""
     reason: str = ""
+
+
+def is_narrow(result: BDResult, metric: str) -> bool:
+    """Whether two curves share less than 1 dB of a metric in dB, so that their BD-rate says little."""
+    return result.overlap and result.high - result.low < NARROW_DB and METRICS[metric].unit == "dB"
 
 
 def bd_rate(

@@ -36,7 +36,7 @@ class Group:
     bd: Mapping[str, Pairs] = field(default_factory=dict)
 
 
-PUBLISHED = ("vtm18", "bpg444", "qres34m-paper", "qarv-paper", "mbt2018-mean", "bmshj2018-hyperprior")
+PUBLISHED = ("vtm18", "qarv-paper", "qres34m-paper", "bpg444", "mbt2018-mean", "bmshj2018-hyperprior")
 ANCHORS = ("vtm18", "jpeg")  # the first of these that has the metric is the anchor shown first
 SUBSET_NOTE = "Published curves are of whole data sets, so none stands beside a subset."
 BD_NOTE = (

@@ -23,7 +23,7 @@ from core.frequencies import entropy_bits
 
 COLUMNS = ("curve", "point", "seed", "level", "codebook", "used", "used (%)", "dead", "perplexity", "entropy (bits)")
 ROWS = 65536  # of codebook.csv that are read at once
-REACH = 6  # the histogram spans 2**-REACH to 2**REACH times an even share of the uses
+RANKS = 48  # points of a figure of shares by rank, at most
 
 
 @dataclass(frozen=True)
@@ -69,16 +69,11 @@ class Usage:
         """Two to the entropy: the size of an evenly used codebook of the same entropy."""
         return float(2**self.entropy_bits)
 
-    def histogram(self) -> tuple[list[float], list[float]]:
-        """Bins of use and the % of the codes in each: bin REACH is an even share, each bin twice the one before.
-
-        The outer bins also hold what lies beyond, so the dead codes are in bin 0.
-        """
-        share = self.counts / max(self.total, 1) * self.size
-        with np.errstate(divide="ignore"):
-            place = np.clip(np.rint(np.log2(share)), -REACH, REACH) + REACH
-        bins = np.arange(2 * REACH + 1)
-        return [float(b) for b in bins], [float(100 * np.mean(place == b)) for b in bins]
+    def ranked(self) -> tuple[list[float], list[float]]:
+        """Ranks of the codes that occur, 1 the most used, and the % of vectors of each; of many codes some."""
+        shares = np.sort(self.counts[self.counts > 0])[::-1] * 100 / max(self.total, 1)
+        ranks = np.unique(np.rint(np.geomspace(1, max(len(shares), 1), RANKS)).astype(int))[: len(shares)]
+        return [float(r) for r in ranks], [float(v) for v in shares[ranks - 1]]
 
     def coverage(self, points: int = 21) -> tuple[list[float], list[float]]:
         """% of the codebook, most used codes first, and the % of vectors they code."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from benchmarks.figures.figure import Axis, Figure, Series, plain
+from benchmarks.curves.curve import published_lossless
+from benchmarks.figures import looks
+from benchmarks.figures.figure import Axis, Figure, Series, clip_of, plain
 from benchmarks.figures.rd import RATE, Part, metric_axis, near_and_far, of_part, refuse_mixture, styles
 from benchmarks.store.names import slug, slugs, stem_of
 
@@ -34,25 +37,31 @@ def speed_figure(
     ``column`` is 'encode_s' or 'decode_s': means over images and points, CPU time on a CPU and wall time on a GPU.
     """
     refuse_mixture(curves)
-    style, series = styles(curves), []
+    style, shown, series = styles(curves), looks.names(curves), []
     for curve in curves:
         seconds = mean_seconds(curve, column)
         result = results.get((anchor, curve.label))
         percent = 0.0 if curve.label == anchor else result.rate_percent if result else math.nan
         if curve.source == "measured" and not curve.lossless and seconds and math.isfinite(percent):
             dot = ((seconds,), (percent,), "measured", style[f"measured:{curve.label}"])
-            series.append(Series(curve.label, *dot, reference=curve.reference))
+            name_of = shown[curve.source, curve.label]
+            series.append(Series(curve.label, *dot, reference=curve.reference, shown=name_of))
+    said = next((shown[c.source, c.label] for c in curves if c.label == anchor), anchor)
     title = curves[0].title if curves else name
     known = [s.x[0] for s in series]
+    most = clip_of([s.y[0] for s in series])
+    far = [s for s in series if most and s.y[0] > most]
+    series = [s for s in series if s not in far]
+    beyond = f"beyond the figure: {', '.join(f'{s.legend} at {s.y[0]:+.0f} %' for s in far)}"
     wide = bool(known) and max(known) >= NARROW * min(known)
     return Figure(
         f"speed_{slug(name)}_{metric}_{SPEEDS[column]}",
-        f"{title}: {SPEEDS[column]} time and BD-rate against {anchor}",
+        f"{looks.heading(title)}: BD-rate against {said} over {SPEEDS[column]} time",
         Axis(column, f"{SPEEDS[column]} time of an image", "s", log=wide),
-        Axis("rate_percent", f"BD-rate against {anchor} at equal {metric_axis(metric).label}", "%"),
+        Axis("rate_percent", f"BD-rate against {said} at equal {metric_axis(metric).label}", "%"),
         tuple(series),
         kind="scatter",
-        notes=("lower left is better; curves of other devices say so in their names",),
+        notes=("lower left is better; curves of other devices say so in their names", *((beyond,) if far else ())),
     )
 
 
@@ -74,7 +83,7 @@ def images_figure(
     so many of the first images. Raises TesseraError for curves of different pictures.
     """
     refuse_mixture(curves)
-    style, series = styles(curves), []
+    style, shown, series = styles(curves), looks.names(curves), []
     usable = [c for c in curves if c.images is not None and not c.lossless and metric in c.images]
     middles = [float(c.points["bpp"].iloc[(len(c.points) - 1) // 2]) for c in usable]
     wanted, count = (statistics.median(middles) if middles else math.nan), 0
@@ -94,15 +103,16 @@ def images_figure(
         count = max(count, len(dots))
         if dots:
             x, y, images = zip(*dots[:most], strict=True)
-            label = curve.label if plain(point) is None else f"{curve.label} at {plain(point)}"
+            at = "" if plain(point) is None else f" at {plain(point)}"
             facts = ("measured", style[f"measured:{curve.label}"], images, (key,) * len(x))
-            series.append(Series(label, x, y, *facts, reference=curve.reference))
-    shown = "every image" if most is None or count <= most else f"the first {most} of {count} images"
+            said = f"{shown[curve.source, curve.label]}{at}"
+            series.append(Series(f"{curve.label}{at}", x, y, *facts, reference=curve.reference, shown=said))
+    which = "every image" if most is None or count <= most else f"the first {most} of {count} images"
     notes = [f"beyond the figure: {', '.join(c.label for c in far)}"] if far else []
     title = curves[0].title if curves else name
     figure = Figure(
         f"images_{slug(name)}_{metric}",
-        f"{title}: {shown} at about {wanted:.2f} bpp",
+        f"{looks.heading(title)}: {which} at about {wanted:.2f} bits per pixel",
         RATE,
         metric_axis(metric),
         tuple(series),
@@ -119,27 +129,37 @@ def lossless_figures(frame: pd.DataFrame) -> list[Figure]:
     """
     figures = []
     columns = [str(c) for c in frame.columns if str(c).endswith("images)")]
+    called = {entry["name"]: entry["title"] for entry in published_lossless()}
     for column, name in zip(columns, slugs(columns), strict=True):
         title = column.rpartition(" (")[0]
         bars = [(float(v), str(m), "measured") for m, v in zip(frame["method"], frame[column], strict=True)]
         cited = f"{title}, published"
         if cited in frame:
             bars += [
-                (float(v), f"{m} (published)", "published") for m, v in zip(frame["method"], frame[cited], strict=True)
+                (float(v), f"{called.get(m, m)} (published)", "published")
+                for m, v in zip(frame["method"], frame[cited], strict=True)
             ]
-        known = sorted(bar for bar in bars if math.isfinite(bar[0]))
+        known = sorted((value, looks.readable(name), kind) for value, name, kind in bars if math.isfinite(value))
+        if len(known) < 2:  # nothing to compare
+            continue
         series = [_bars(known, source, i) for i, source in enumerate(("measured", "published"))]
         figures.append(
-            Figure(
+            _cut(
                 stem_of(f"lossless_{name}"),
-                f"{column}: lossless",
+                f"{looks.heading(column)}: lossless rate",
                 Axis("bpd", "rate, left is better", "bits per dimension"),
                 Axis("method", "method"),
                 tuple(s for s in series if s.x),
-                kind="bar",
             )
         )
     return figures
+
+
+def _cut(name: str, title: str, x: Axis, y: Axis, series: tuple[Series, ...]) -> Figure:
+    """A figure of bars that says where the longest are cut."""
+    figure = Figure(name, title, x, y, series, "bar")
+    note = f"bars are cut at {figure.clip:.3g}, their numbers are whole" if figure.clip else ""
+    return replace(figure, notes=(note,) if note else ())
 
 
 def _bars(bars: Sequence[tuple[float, str, str]], source: str, style: int) -> Series:

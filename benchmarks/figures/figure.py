@@ -8,22 +8,42 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
+from functools import cache
+from typing import Any
 
 Value = float | int | str | bool | None
 
 # Colours, markers and dashes count up at different paces, so curves look alike only after 224 of them.
 COLORS, MARKERS, DASHES = 8, 7, 4
+PUBLISHED = " (published)"  # after the names of other people's curves
+CLIP, BEYOND = 150.0, 1.2  # per cent that bars show at least; how much longer the longest must be to be cut
 
 
 def look(style: int) -> tuple[int, int, int]:
     """The numbers of colour, marker and dash that stand for a style."""
     return style % COLORS, style % MARKERS, style // COLORS % DASHES
+
+
+@cache
+def _styles() -> dict[tuple[int, int, int], int]:
+    return {look(i): i for i in reversed(range(COLORS * MARKERS * DASHES))}
+
+
+def style_of(color: int, marker: int, dash: int) -> int:
+    """The style that ``look`` turns into these numbers; KeyError for numbers that stand for nothing."""
+    return _styles()[color, marker, dash]
+
+
+def clip_of(values: Sequence[float], least: float = CLIP, medians: float = 1.5) -> float | None:
+    """A number beyond which some few of these values would hide the others; None where none does.
+
+    It is at least ``least``, and so many medians.
+    """
+    ordered = sorted(values)
+    most = max(least, medians * ordered[len(ordered) // 2]) if ordered else least
+    return most if ordered and ordered[-1] > BEYOND * most else None
 
 
 @dataclass(frozen=True)
@@ -61,11 +81,12 @@ class Series:
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
     reference: str = ""  # checkpoint or citation
+    shown: str = ""  # what the figure calls it where that is not the label
 
     @property
     def legend(self) -> str:
-        """The label, with 'published' where the numbers are other people's."""
-        return f"{self.label} (published)" if self.source == "published" else self.label
+        """What the figure calls it, with 'published' where the numbers are other people's."""
+        return f"{self.shown or self.label}{PUBLISHED if self.source == 'published' else ''}"
 
 
 @dataclass(frozen=True)
@@ -96,6 +117,14 @@ class Figure:
         seen = [y for s in self.series for x, y in zip(s.x, s.y, strict=True) if x <= right]
         air = 0.04 * ((max(seen) - min(seen)) or 1.0)
         return 0.0, right, min(seen) - air, max(seen) + air
+
+    @property
+    def clip(self) -> float | None:
+        """Where bars are cut, so that a few long ones do not hide the others; None where none is."""
+        values = [x for s in self.series for x in s.x]
+        if self.kind != "bar" or self.x.log:
+            return None
+        return clip_of(values) if self.x.unit == "%" else clip_of(values, 0.0, 2.0)
 
     @property
     def order(self) -> tuple[int, ...]:
@@ -133,29 +162,35 @@ def as_data(figure: Figure) -> dict[str, Any]:
     ]
     axes = {k: {"label": a.label, "unit": a.unit, "log": a.log} for k, a in (("x", figure.x), ("y", figure.y))}
     facts = {"name": figure.name, "title": figure.title, "kind": figure.kind, "notes": figure.notes}
-    return {**facts, **axes, "window": figure.window, "order": figure.order, "series": series}
+    derived = {"window": figure.window, "order": figure.order, "clip": figure.clip}
+    return {**facts, **axes, **derived, "series": series}
 
 
 def from_data(data: Mapping[str, Any]) -> Figure:
     """The figure that ``as_data`` gave these values of, without its result rows; KeyError or TypeError for others."""
-    styles: dict[tuple[int, ...], int] = {look(i): i for i in reversed(range(COLORS * MARKERS * DASHES))}
     series = tuple(
         Series(
             label=str(s["label"]),
             x=_floats(s["x"]),
             y=_floats(s["y"]),
             source=str(s["source"]),
-            style=styles[tuple(s["look"])],
+            style=style_of(*s["look"]),
             names=tuple(map(str, s["names"])),
             cells=tuple(map(str, s["cells"])),
             low=_floats(s["low"]),
             high=_floats(s["high"]),
             reference=str(s["reference"]),
+            shown=_shown(s),
         )
         for s in data["series"]
     )
     x, y = (Axis(a["label"], a["label"], a["unit"], a["log"]) for a in (data["x"], data["y"]))
     return Figure(data["name"], data["title"], x, y, series, data["kind"], tuple(data["notes"]))
+
+
+def _shown(series: Mapping[str, Any]) -> str:
+    name = str(series["legend"]).removesuffix(PUBLISHED if series["source"] == "published" else "")
+    return "" if name == series["label"] else name
 
 
 def _floats(values: Iterable[Any]) -> tuple[float, ...]:

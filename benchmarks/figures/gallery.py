@@ -7,7 +7,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.figures.paper import RC, save, write
+from benchmarks.figures.paper import save, write
+from benchmarks.figures.style import RC
 from core.codec import Image
 
 if TYPE_CHECKING:

@@ -1,89 +1,78 @@
 """Figures on paper: draws a ``figures.Figure`` as PDF (embedded TrueType) and PNG, byte-identical on every run.
 
-Beside them lies the figure itself as JSON, from which the page draws it again. Each picture carries a digest of the
-figure and of this module, so a figure that is already drawn is not drawn again.
+A figure is as wide as a page or as a column of a paper, so that nothing is scaled there. Names stand at their curves
+where there is room, in a legend where there is none. Beside the pictures lies the figure itself as JSON, from which the
+page draws it again. Each picture carries a digest of the figure and of this code, so a figure that is already drawn is
+not drawn again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import textwrap
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from benchmarks.figures.figure import Figure, Series, as_data, look
+import numpy as np
+
+from benchmarks.figures import bars, labels, style
+from benchmarks.figures.bars import draw_bars
+from benchmarks.figures.figure import Figure, as_data, look
+from benchmarks.figures.style import (
+    HEIGHTS,
+    INK,
+    LABELLED,
+    MANY,
+    PALETTE,
+    QUIET,
+    RC,
+    TIGHT,
+    WIDTHS,
+    line_style,
+    mixed,
+    plain_ticks,
+    settings,
+)
 from benchmarks.store import StoreError
 from core.atomic import write_bytes
+from core.codec import TesseraError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-# Okabe and Ito's colours, distinguishable with any colour vision; their yellow, too pale on white, gives way to a wine
-# red of Tol's.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5B5B5B", "#882255")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-# Solid, long, dots, dash and dot; lengths in widths of the line. The first of published curves, thin ones, is dashed.
-DASHES: tuple[Any, ...] = ("-", (0, (6, 1.6)), (0, (1.2, 1.1)), (0, (6, 1.4, 1.2, 1.4)))
-PUBLISHED_DASHES: tuple[Any, ...] = ((0, (4, 2)), (0, (9, 2.5)), (0, (1.2, 1.6)), (0, (6, 2, 1.2, 2)))
-INK, FAINT = "#1F2328", "#D9DCE1"
 
-# DejaVu Sans is inside the matplotlib wheel, so text looks the same on every machine.
-RC: dict[str, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 8.5,
-    "axes.titlesize": 10.5,
-    "axes.titlelocation": "left",
-    "axes.titlepad": 10,
-    "axes.labelsize": 9,
-    "axes.edgecolor": "#8A9099",
-    "axes.linewidth": 0.8,
-    "axes.labelcolor": INK,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "grid.color": FAINT,
-    "grid.linewidth": 0.6,
-    "legend.fontsize": 8,
-    "legend.frameon": False,
-    "lines.linewidth": 1.6,
-    "lines.markersize": 4.5,
-    "pdf.fonttype": 42,
-    "figure.dpi": 100,
-    "savefig.dpi": 200,
-}
-
-
-def render(figure: Figure, folder: Path, data: bool = True) -> list[Path]:
+def render(figure: Figure, folder: Path, data: bool = True, width: str = "page") -> list[Path]:
     """Write ``<name>`` .pdf, .png and .json into the folder and return their paths; a figure without series has none.
 
-    Without ``data`` the JSON is left alone: it is where the figure came from.
-    The same figure gives the same bytes: no dates, no software versions, a style that ignores the user's settings.
-    Raises StoreError when the files cannot be written.
+    ``width`` is 'page' or 'column', whose files are ``<name>_column``. Without ``data`` the JSON is left alone: it is
+    where the figure came from. The same figure gives the same bytes: no dates, no software versions, a style that
+    ignores the user's settings. Raises TesseraError for another width, StoreError when the files cannot be written.
     """
+    if width not in WIDTHS:
+        raise TesseraError(f"width={width} of a figure must be {' or '.join(WIDTHS)}.")
     if not figure.series:
         return []
-    digest = _digest(figure)
+    digest = _digest(figure, width)
     # None: what the formats would otherwise say about when and with what they were written.
     metadata: dict[str, dict[str, Any]] = {
         ".pdf": {"CreationDate": None, "Producer": None, "Creator": None, "Keywords": digest},
         ".png": {"Software": None, "Comment": digest},
     }
-    paths = [folder / f"{figure.name}{suffix}" for suffix in metadata]
+    paths = [folder / f"{figure.name}{'' if width == 'page' else f'_{width}'}{suffix}" for suffix in metadata]
     written = [*paths, *_write_data(figure, folder)] if data else paths
     if all(path.is_file() and digest.encode() in path.read_bytes() for path in paths):
         return written
-    import seaborn as sns  # brings SciPy and pyplot, which take longer than all else here
-    from matplotlib import style
+    from matplotlib import style as matplotlib_style
 
-    with style.context(["default", {**sns.axes_style("whitegrid"), **RC}]):
-        canvas = draw(figure)
-        box = canvas.get_tightbbox().padded(0.08)  # once for both files
+    with matplotlib_style.context(settings(width)):
+        canvas = draw(figure, width)
         for path in paths:
             picture = BytesIO()
-            canvas.savefig(picture, format=path.suffix[1:], metadata=metadata[path.suffix], bbox_inches=box)
+            canvas.savefig(picture, format=path.suffix[1:], metadata=metadata[path.suffix])
             write(path, picture.getvalue() if path.suffix == ".pdf" else palette_png(picture))
     return written
 
@@ -96,10 +85,13 @@ def _write_data(figure: Figure, folder: Path) -> list[Path]:
     return [path]
 
 
-def _digest(figure: Figure) -> str:
-    """What the picture depends on: the figure, this module and the library that draws."""
+def _digest(figure: Figure, width: str) -> str:
+    """What the picture depends on: the figure, these modules and the library that draws."""
     versions = (version(name) for name in ("matplotlib", "seaborn", "pillow"))
-    parts = (repr(figure), Path(__file__).read_text(encoding="utf-8"), *versions)
+    code = (
+        Path(file).read_text(encoding="utf-8") for file in (__file__, bars.__file__, labels.__file__, style.__file__)
+    )
+    parts = (repr(figure), width, *code, *versions)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -144,81 +136,121 @@ def write(path: Path, content: bytes) -> None:
         raise StoreError(f"cannot write {path}: {error.strerror or error}; choose another folder.") from error
 
 
-def draw(figure: Figure) -> Canvas:
+def draw(figure: Figure, width: str = "page") -> Canvas:
     """The figure as a matplotlib figure, drawn without pyplot (a notebook's own backend is left alone)."""
     import seaborn as sns
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
 
-    bars = figure.kind == "bar"
-    height = 0.9 + 0.27 * sum(len(s.x) for s in figure.series) if bars else 4.2
-    canvas = Canvas(figsize=(6.4, height) if bars else (6.0, height))
+    is_bars, small = figure.kind == "bar", width == "column"
+    row = 0.17 if small else 0.24
+    height = 0.85 + row * sum(len(s.x) for s in figure.series) if is_bars else HEIGHTS[width]
+    notes = [line for note in figure.notes for line in textwrap.wrap(note, 66 if small else 122)]
+    foot = (0.11 if small else 0.13) * len(notes) + (0.05 if notes else 0)
+    canvas = Canvas(figsize=(WIDTHS[width], height + foot), layout="constrained")
+    FigureCanvasAgg(canvas)
+    _keep(canvas, foot)
     axes = canvas.add_subplot()
-    (_draw_bars if bars else _draw_lines)(axes, figure)
-    axes.set_title(figure.title)
+    (draw_bars if is_bars else _draw_lines)(axes, figure)
+    title = "\n".join(textwrap.wrap(figure.title, 54 if small else 88))
+    canvas.suptitle(title, x=0.01, ha="left", fontsize=(TIGHT if small else RC)["axes.titlesize"])
     axes.set_xlabel(figure.x.text)
-    sns.despine(ax=axes, left=bars)
-    if figure.notes:
-        axes.annotate("\n".join(figure.notes), (0, 0), (0, -40), "axes fraction", "offset points", fontsize=7, va="top",
-                      color="#5B6068", annotation_clip=False, wrap=True)  # fmt: skip
+    sns.despine(ax=axes, left=is_bars)
+    canvas.text(0.01, 0.01, "\n".join(notes), fontsize=5.6 if small else 7, va="bottom", color=QUIET)
+    if not is_bars:
+        _name_lines(canvas, axes, figure, foot if small else None)
     return canvas
+
+
+def _keep(canvas: Canvas, foot: float) -> None:
+    """Leave room at the foot of a drawing, in inches."""
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    share = foot / canvas.get_figheight()
+    engine = canvas.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    engine.set(rect=(0, share, 1, 1 - share))
 
 
 def _draw_lines(axes: Axes, figure: Figure) -> None:
     for series in figure.series:
-        style = _line_style(series)
+        style = line_style(series)
         if figure.kind == "scatter":  # a dot for every point
             style |= {"linestyle": "", "markevery": None}
+            style |= {"markersize": 1.6, "markeredgewidth": 0, "alpha": 0.6} if len(series.x) > MANY else {}
         axes.plot(series.x, series.y, label=series.legend, **style)
     axes.set_ylabel(figure.y.text)
     for name, axis in (("x", figure.x), ("y", figure.y)):
         if axis.log:
             axes.set(**{f"{name}scale": "log"})
+            plain_ticks(getattr(axes, f"{name}axis"))
     if figure.window:
         axes.set_xlim(*figure.window[:2])
         axes.set_ylim(*figure.window[2:])
-    handles, count = axes.get_lines(), len(figure.series)
-    axes.legend(
-        handles=[handles[i] for i in figure.order], loc="upper left", bbox_to_anchor=(1.01, 1.02),
-        ncols=1 + (count - 1) // 24, handlelength=3.4, labelspacing=0.45,
-    )  # fmt: skip
 
 
-def _line_style(series: Series) -> dict[str, Any]:
-    color, marker, dash = look(series.style)
-    every = max(1, len(series.x) // 9)  # the marker tells crowded lines apart, too
-    if series.source == "bound":
-        return {"color": PALETTE[color], "linestyle": PUBLISHED_DASHES[dash], "linewidth": 1.2, "zorder": 2}
-    common: dict[str, Any] = {"color": PALETTE[color], "marker": MARKERS[marker], "markevery": every}
-    if series.source == "published":
-        return common | {
-            "linestyle": PUBLISHED_DASHES[dash],
-            "linewidth": 1.1,
-            "markersize": 3.4,
-            "markerfacecolor": "white",
-            "markeredgewidth": 0.8,
-            "zorder": 2,
-        }
-    return common | {"linestyle": DASHES[dash], "markeredgecolor": "white", "markeredgewidth": 0.5, "zorder": 3}
+def _name_lines(canvas: Canvas, axes: Axes, figure: Figure, foot: float | None) -> None:
+    """Names at the lines where there is room, and a legend of the others; of more than a few lines a legend alone."""
+    single = figure.kind == "line" or all(len(s.x) == 1 for s in figure.series)
+    few = single and len(figure.series) <= (LABELLED if figure.kind == "line" else 2 * LABELLED)
+    left = set() if few else set(range(len(figure.series)))
+    texts: list[Any] = []
+    while True:
+        for text in texts:
+            text.remove()
+        _legend(canvas, axes, figure, left, foot)
+        texts, lost = _beside(canvas, axes, figure, left, foot is not None)
+        if not lost:
+            return
+        left |= lost
+        left = left if 2 * len(left) < len(figure.series) else set(range(len(figure.series)))
 
 
-def _draw_bars(axes: Axes, figure: Figure) -> None:
-    """Bars of one series or several; per cent are signed, and better to the left."""
-    signed = figure.x.unit == "%"
-    for series in figure.series:
-        own = PALETTE[0] if series.source == "measured" else "#A9AFB8"
-        colors = [(PALETTE[2] if x < 0 else PALETTE[1]) if signed else own for x in series.x]
-        axes.barh(series.y, series.x, color=colors, height=0.62, zorder=2)
-        for x, y, low, high in zip(series.x, series.y, series.low or series.x, series.high or series.x, strict=True):
-            if low < high:
-                axes.plot([low, high], [y, y], color=INK, linewidth=1.1, marker="|", markersize=5, zorder=3)
-            edge = max(x, high, 0.0) if x >= 0 else min(x, low)
-            text = f"{x:+.1f} %" if signed else f"{x:.3f}"
-            axes.annotate(text, (edge, y), (4 if x >= 0 else -4, 0), textcoords="offset points", va="center",
-                          ha="left" if x >= 0 else "right", fontsize=8)  # fmt: skip
-    names = sorted((y, name) for s in figure.series for y, name in zip(s.y, s.names, strict=True))
-    axes.set_yticks([y for y, _ in names], [name for _, name in names])
-    axes.set_ylim(names[-1][0] + 0.6, -0.6)
-    axes.axvline(0, color=INK, linewidth=0.8, zorder=4)
-    axes.margins(x=0.14)
-    axes.grid(axis="y", visible=False)
-    axes.tick_params(length=0)
+def _legend(canvas: Canvas, axes: Axes, figure: Figure, shown: set[int], foot: float | None) -> None:
+    """A legend of some lines to the right of the panel, or in a column below it, above the notes of ``foot`` inches."""
+    for legend in (*canvas.legends, axes.get_legend()):
+        if legend is not None:
+            legend.remove()
+    if not shown:
+        return
+    lines = axes.get_lines()
+    handles = [lines[i] for i in figure.order if i in shown]
+    common: dict[str, Any] = {"handles": handles, "handlelength": 3.2, "borderaxespad": 0.3}
+    common["markerscale"] = 3 if any(len(s.x) > MANY for s in figure.series) and figure.kind == "scatter" else 1
+    if foot is None:
+        columns = 1 + (len(shown) - 1) // 24
+        axes.legend(**common, loc="upper left", bbox_to_anchor=(1.01, 1.01), labelspacing=0.4, ncols=columns)
+        return
+    below = 0.06 + 0.135 * -(-len(shown) // 2)
+    canvas.set_figheight(HEIGHTS["column"] + foot + below)
+    place = (0.01, foot / canvas.get_figheight())
+    canvas.legend(**common, loc="lower left", bbox_to_anchor=place, ncols=2, labelspacing=0.25, columnspacing=1)
+    _keep(canvas, foot + below)
+
+
+def _beside(canvas: Canvas, axes: Axes, figure: Figure, left: set[int], small: bool) -> tuple[list[Any], set[int]]:
+    """Write names beside the lines that are not in the legend; the texts, and the lines whose names had no room."""
+    canvas.draw_without_rendering()
+    mine = [i for i in range(len(figure.series)) if i not in left]
+    size, texts = 6.3 if small else 7.5, []
+    for i in mine:
+        series = figure.series[i]
+        color = mixed(PALETTE[look(series.style)[0]], INK, 0.25)
+        texts.append(axes.text(0, 0, series.legend, fontsize=size, color=color, transform=axes.transAxes, zorder=5))
+    renderer, box = canvas.canvas.get_renderer(), axes.get_window_extent()  # type: ignore[attr-defined]
+    extents = [text.get_window_extent(renderer) for text in texts]
+    points = [axes.transData.transform(np.column_stack([s.x, s.y])) for s in figure.series]
+    panel = (box.x0, box.y0, box.x1, box.y1)
+    order = [*mine, *left]
+    wanted = [*((e.width, e.height) for e in extents), *[None] * len(left)]
+    found = labels.places([points[i] for i in order], wanted, panel, dots=figure.kind == "scatter")
+    lost = set()
+    for i, text, place in zip(mine, texts, found, strict=False):
+        if place is None:
+            lost.add(i)
+            text.set_visible(False)
+        else:
+            x, y = axes.transAxes.inverted().transform(place)
+            text.set_position((float(x), float(y)))
+            text.set_in_layout(False)
+    return texts, lost

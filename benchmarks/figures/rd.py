@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
+from benchmarks.curves.bd import NARROW_MARK, NARROW_NOTE, is_narrow
+from benchmarks.figures import looks
 from benchmarks.figures.figure import Axis, Figure, Series, has_number, number, plain
 from benchmarks.store.names import label_name, slug, stem_of
 from core.codec import TesseraError
@@ -31,9 +33,10 @@ def metric_axis(metric: str) -> Axis:
 
 
 def styles(curves: Iterable[Curve]) -> dict[str, int]:
-    """A style number per label: measured curves first, lossless ones (single points) last, in order of appearance."""
-    ordered = sorted(curves, key=lambda c: (c.lossless, c.source != "measured"))
-    return {label: i for i, label in enumerate(dict.fromkeys(_identity(c) for c in ordered))}
+    """A style number for each curve, by source and label: that of its method, as ``looks`` knows it."""
+    listed = list({_identity(c): c for c in sorted(curves, key=lambda c: c.lossless)}.items())
+    numbers = looks.line_styles([(c.method, c.label, c.source) for _, c in listed])
+    return {key: number for (key, _), number in zip(listed, numbers, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,9 @@ def rd_figure(
     if len(names := {c.dataset for c in shown}) > 1:
         raise ValueError(f"one figure shows one data set, not {', '.join(sorted(names))}")
     refuse_mixture(shown)
-    style = styles(curves)
+    style, said = styles(curves), looks.names(curves)
     mine = [c for c in shown if part is None or c.label in part.labels]
-    series = [_series(c, c.points, c.cells, metric, style[_identity(c)]) for c in mine]
+    series = [_series(c, metric, style[_identity(c)], said[c.source, c.label]) for c in mine]
     known = dataset or (shown[0].dataset if shown else "empty")
     figure = _line_figure(f"rd_{name or slug(known)}_{metric}", _title(shown, known), metric, series)
     return figure if part is None else of_part(figure, part)
@@ -82,7 +85,7 @@ def refuse_mixture(curves: Iterable[Curve]) -> None:
 
 def of_part(figure: Figure, part: Part) -> Figure:
     """The figure under the name and title of a part."""
-    return replace(figure, name=f"{figure.name}_{slug(part.name)}", title=f"{figure.title}: {part.name}")
+    return replace(figure, name=f"{figure.name}_{slug(part.name)}", title=f"{figure.title}, {part.name}")
 
 
 def training_figure(log: pd.DataFrame, title: str) -> Figure:
@@ -99,37 +102,50 @@ def bd_name(dataset: str, metric: str, anchor: str) -> str:
     return stem_of(f"bd_{slug(dataset)}_{metric}_{label_name(anchor)}")
 
 
-def bd_figure(results: Mapping[str, BDResult], anchor: str, metric: str, dataset: str, title: str) -> Figure:
+def bd_figure(
+    results: Mapping[str, BDResult],
+    anchor: str,
+    metric: str,
+    dataset: str,
+    title: str,
+    names: Mapping[str, str] | None = None,
+) -> Figure:
     """Bar figure of BD-rates against ``anchor``, best first, with bootstrap intervals where there are any.
 
-    Curves without a number are named in the notes, with the reason.
+    Curves without a number are named in the notes, with the reason; one whose common range with the anchor is under
+    1 dB is marked. ``names`` are what figures call the curves, by label.
     """
+    said = {label: (names or {}).get(label, label) for label in (*results, anchor)}
     found = {k: r for k, r in results.items() if r.overlap and math.isfinite(r.rate_percent)}
     order = sorted(found, key=lambda k: found[k].rate_percent)
     bounds = [found[k].interval or (found[k].rate_percent,) * 2 for k in order]
+    narrow = {k for k in order if is_narrow(found[k], metric)}
     bars = Series(
-        label=f"against {anchor}",
+        label=f"against {said[anchor]}",
         x=tuple(found[k].rate_percent for k in order),
         y=tuple(float(i) for i in range(len(order))),
         source="measured",
         style=0,
-        names=tuple(order),
+        names=tuple(f"{said[k]}{f' {NARROW_MARK}' if k in narrow else ''}" for k in order),
         low=tuple(float(b[0]) for b in bounds),
         high=tuple(float(b[1]) for b in bounds),
     )
     axis = metric_axis(metric)
     lost: dict[str, list[str]] = {}
     for label in sorted(set(results) - set(found)):
-        lost.setdefault(results[label].reason or "no overlap", []).append(label)
-    return Figure(
+        lost.setdefault(results[label].reason or "no overlap", []).append(said[label])
+    notes = [f"{reason} with {said[anchor]}: {', '.join(labels)}" for reason, labels in lost.items()]
+    figure = Figure(
         name=bd_name(dataset, metric, anchor),
-        title=f"{title}: rate against {anchor} at equal {axis.label}",
+        title=f"{looks.heading(title)}: BD-rate against {said[anchor]} at equal {axis.label}",
         x=Axis("rate_percent", "BD-rate, left is better", "%"),
         y=Axis("test", "curve"),
         series=(bars,) if order else (),
         kind="bar",
-        notes=tuple(f"{reason} with {anchor}: {', '.join(labels)}" for reason, labels in lost.items()),
     )
+    notes += [f"{NARROW_MARK} {NARROW_NOTE}"] if narrow else []
+    notes += [f"bars are cut at {figure.clip:+.0f} %, their numbers are whole"] if figure.clip else []
+    return replace(figure, notes=tuple(notes))
 
 
 def _identity(curve: Curve) -> str:
@@ -152,7 +168,7 @@ def _line_figure(name: str, title: str, metric: str, series: Sequence[Series]) -
         notes.append(f"beyond the figure: {', '.join(f'{s.label} at {min(s.x):.0f} bits per pixel' for s in far)}")
     if metric == "ms_ssim_db" and len({s.source for s in drawn}) > 1:
         notes.append("dB: measured curves average it over images, published ones take it of the average MS-SSIM")
-    return Figure(name, f"{title}, {axis.label}", RATE, axis, tuple(drawn), notes=tuple(notes))
+    return Figure(name, f"{looks.heading(title)}: {axis.label} over rate", RATE, axis, tuple(drawn), notes=tuple(notes))
 
 
 def near_and_far(curves: Sequence[T], starts: Sequence[float]) -> tuple[list[T], list[T]]:
@@ -163,9 +179,9 @@ def near_and_far(curves: Sequence[T], starts: Sequence[float]) -> tuple[list[T],
     return sides if sides[0] else (sides[1], [])
 
 
-def _series(curve: Curve, points: pd.DataFrame, cells: Sequence[str], metric: str, style: int) -> Series:
-    keys = cells if len(cells) == len(points) else ("",) * len(points)
-    rows = [{str(k): plain(v) for k, v in row.items()} for row in points.to_dict("records")]
+def _series(curve: Curve, metric: str, style: int, shown: str) -> Series:
+    keys = curve.cells if len(curve.cells) == len(curve.points) else ("",) * len(curve.points)
+    rows = [{str(k): plain(v) for k, v in row.items()} for row in curve.points.to_dict("records")]
     kept = [
         (row, key) for row, key in zip(rows, keys, strict=True) if has_number(row, "bpp") and has_number(row, metric)
     ]
@@ -179,4 +195,5 @@ def _series(curve: Curve, points: pd.DataFrame, cells: Sequence[str], metric: st
         cells=tuple(key for _, key in kept),
         rows=tuple(row for row, _ in kept),
         reference=curve.reference,
+        shown="" if shown == curve.label else shown,
     )

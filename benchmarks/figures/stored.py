@@ -10,14 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 from collections.abc import Collection, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from benchmarks.curves.curve import PUBLISHED
-from benchmarks.figures import gallery
+from benchmarks.figures import gallery, looks
 from benchmarks.figures.figure import Axis, Figure, Series, from_data
 from benchmarks.store.names import slug
 from benchmarks.store.records import AGAIN, read_json
@@ -64,14 +63,14 @@ def data_figures(folder: Path, own: Collection[str]) -> list[Figure]:
             log.warning("%s has no data of a figure (%s: %s): %s.", path, type(error).__name__, error, AGAIN)
             continue
         if figure.name == path.stem:
-            found.append(figure)
+            found.append(looks.applied(figure))
     return found
 
 
 def codebook_size_figures(root: Path) -> list[Figure]:
     """Bars of effective codebook sizes, a figure per data set of ``root``/llvq: measured beside published.
 
-    The bars are log2 of the number of distinct vectors; the number itself stands in the bar's name.
+    A data set with one bar has nothing to compare and no figure.
     """
     records = [record for path in places.listed(root, "llvq/*.json") if (record := _size(path)) is not None]
     entries = json.loads((PUBLISHED / "llvq.json").read_text(encoding="utf-8"))["codebook"]
@@ -82,7 +81,7 @@ def codebook_size_figures(root: Path) -> list[Figure]:
         series = tuple(
             Series(
                 label=source,
-                x=tuple(math.log2(bars[i][1]) for i in mine),
+                x=tuple(float(bars[i][1]) for i in mine),
                 y=tuple(float(i) for i in mine),
                 source=source,
                 style=style,
@@ -91,12 +90,14 @@ def codebook_size_figures(root: Path) -> list[Figure]:
             for style, (source, mine) in enumerate(rows.items())
             if mine
         )
+        if len(bars) < 2:
+            continue
         counted = dict.fromkeys(str(r["counted"]) for r in records if r["dataset"] == dataset)
         found.append(
             Figure(
                 name=f"codebook_sizes_llvq_{slug(dataset)}",
-                title=f"LL-VQ-VAE, {dataset}: effective codebook size",
-                x=Axis("distinct", "distinct vectors, log2", "bits"),
+                title=f"{looks.heading(dataset)}: effective codebook size of LL-VQ-VAE",
+                x=Axis("distinct", "distinct vectors", log=True),
                 y=Axis("quantizer", "quantiser"),
                 series=series,
                 kind="bar",
@@ -111,10 +112,10 @@ def _bars(records: list[dict[str, Any]], entries: list[Mapping[str, Any]]) -> It
     dataset, order = records[0]["dataset"], [e["quantizer"] for e in entries if e["dataset"] == records[0]["dataset"]]
     for quantizer in dict.fromkeys([*order, *(r["quantizer"] for r in records)]):
         for r in (r for r in records if r["quantizer"] == quantizer):
-            yield f"{quantizer}: {r['distinct']:,} of {r['vectors']:,}", int(r["distinct"]), "measured"
+            yield f"{quantizer}, of {r['vectors']:,}", int(r["distinct"]), "measured"
         for e in (e for e in entries if (e["dataset"], e["quantizer"]) == (dataset, quantizer)):
             said = "asserted" if e.get("asserted") else "published"
-            yield f"{quantizer}, {said}: {e['distinct']:,} of {e['vectors']:,}", int(e["distinct"]), "published"
+            yield f"{quantizer}, {said}, of {e['vectors']:,}", int(e["distinct"]), "published"
 
 
 def _size(path: Path) -> dict[str, Any] | None:

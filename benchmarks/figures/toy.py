@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.figures import looks
 from benchmarks.figures.figure import Axis, Figure, Series
-from benchmarks.figures.paper import INK, PALETTE, RC, save, write
+from benchmarks.figures.paper import save, write
+from benchmarks.figures.style import INK, PALETTE, RC
 from benchmarks.store import StoreError
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def rd_figure(name: str, title: str, dim: int, lines: Sequence[Line], notes: Seq
     series = [
         _series(line, i, line.rates, tuple(decibels(d, dim) for d in line.distortions)) for i, line in enumerate(lines)
     ]
-    return Figure(name, title, RATE, SNR, tuple(s for s in series if s.x), notes=tuple(notes))
+    return looks.applied(Figure(name, title, RATE, SNR, tuple(s for s in series if s.x), notes=tuple(notes)))
 
 
 def excess_figure(
@@ -63,7 +65,7 @@ def excess_figure(
     for i, line in enumerate(lines):
         above = tuple(r - limit(d) for r, d in zip(line.rates, line.distortions, strict=True))
         series.append(_series(line, i, line.rates, above))
-    return Figure(name, title, RATE, EXCESS, tuple(s for s in series if s.x), notes=tuple(notes))
+    return looks.applied(Figure(name, title, RATE, EXCESS, tuple(s for s in series if s.x), notes=tuple(notes)))
 
 
 def _series(line: Line, style: int, x: tuple[float, ...], y: tuple[float, ...]) -> Series:

@@ -309,7 +309,7 @@ def _keep(store: Store, path: Path, image: Image) -> None:
 
 def _progress(images: ImageSet, label: str, bar: bool) -> Iterator[NamedImage]:
     """The images, with a bar on a terminal and a line now and then without one."""
-    shown = bar and sys.stderr.isatty()
+    shown = bar and sys.stderr.isatty()  # which it is not for one of several at work
     last = time.monotonic()
     for done, image in enumerate(tqdm(images.images, desc=label, unit="image", leave=False, disable=not shown)):
         if bar and not shown and time.monotonic() - last > LINE_S:

@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from core import crew
+
 try:
     import resource
 except ImportError:  # not a POSIX system: no child processes' time, no peak memory
@@ -30,7 +32,8 @@ def time_note(device: str) -> str:
     """What encode_s and decode_s count."""
     if device != "cpu":
         return "wall-clock seconds, device synchronised before and after"
-    return "CPU seconds of the process and its finished children, all threads added up"
+    counted = "CPU seconds of the process and its finished children, all threads added up"
+    return counted if crew.beside() == 1 else f"{counted}; measured while up to {crew.beside()} such processes ran"
 
 
 def memory_note(device: str) -> str:

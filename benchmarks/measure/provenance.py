@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks.measure.meter import cuda
 from benchmarks.store.store import now
+from core import crew
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("torch", "numpy", "constriction", "pillow", "imagecodecs")
@@ -29,6 +30,7 @@ def provenance(device: str = "cpu", sacred_run: str = "") -> dict[str, Any]:
         "cpu": _cpu(),
         "gpu": cuda().get_device_name() if device != "cpu" else "",
         "threads": sys.modules["torch"].get_num_threads() if "torch" in sys.modules else os.cpu_count(),
+        "jobs": crew.beside(),  # processes at work at once, this one included
         "omp_num_threads": os.environ.get("OMP_NUM_THREADS", ""),
         "started": now(),
         "command": command_line(sys.argv),
@@ -60,12 +62,30 @@ def _version(package: str) -> str:
         return ""
 
 
+def processor(device: str = "cpu") -> str:
+    """What a table of seconds names: the GPU, or the processor, its family and model and how wide its vectors are.
+
+    Virtual machines often hide which one of a maker's processors it is; family and model still tell.
+    """
+    if device != "cpu":
+        return str(cuda().get_device_name())
+    facts = [f"{name.removeprefix('cpu ')} {_fact(name)}" for name in ("cpu family", "model") if _fact(name)]
+    flags = _fact("flags").split()
+    facts += [width for width, flag in (("AVX-512", "avx512f"), ("AVX2", "avx2")) if flag in flags][:1]
+    return f"{_cpu()} ({', '.join(facts)})" if facts else _cpu()
+
+
 def _cpu() -> str:
+    return _fact("model name") or platform.processor() or platform.machine()
+
+
+def _fact(name: str) -> str:
+    """What Linux says of the first processor; '' where it says nothing."""
     try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-        return found[1].strip() if found else platform.machine()
+        found = re.search(rf"^{name}\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
-        return platform.processor() or platform.machine()
+        return ""
+    return found[1].strip() if found else ""
 
 
 def command_line(argv: Iterable[str]) -> str:

@@ -1,6 +1,6 @@
 // What every part of the page uses: the data, the state, building elements, formatting numbers.
 const DATA = JSON.parse(document.getElementById("data").textContent);
-const state = { group: DATA.groups[0] || null, metric: DATA.metrics[0], hidden: new Set(DATA.hidden), speed: "decode_s" };
+const state = { group: DATA.groups[0] || null, metric: DATA.metrics[0], ticked: new Map(), speed: "decode_s" };
 const byId = (id) => document.getElementById(id);
 
 // An element with attributes and children; strings become text nodes, so no data is ever parsed as HTML.
@@ -38,11 +38,14 @@ const PATHS = ["M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0", "M-3.5,-3.5h7v7h-7z", "M0,-
   "M0,4.2L4.2,-3.4H-4.2z", "M-1.5,-4.5h3v3h3v3h-3v3h-3v-3h-3v-3h3z", "M-4,-2.4L-2.4,-4L0,-1.6L2.4,-4L4,-2.4L1.6,0L4,2.4L2.4,4L0,1.6L-2.4,4L-4,2.4L-1.6,0z"];
 const DASHES = { measured: [[], [12, 3.5], [2.5, 2.5], [12, 3, 2.5, 3]], published: [[6, 3.5], [13, 4], [2, 2.5], [9, 3, 2, 3]] };
 const colorOf = (look) => `--s${look[0]}`;
+// A colour on the way to another, both '#rrggbb'.
+const mixed = (a, b, share) => "#" + [1, 3, 5].map((i) => Math.round((1 - share) * parseInt(a.slice(i, i + 2), 16) + share * parseInt(b.slice(i, i + 2), 16)).toString(16).padStart(2, "0")).join("");
+const paintOf = (series) => (series.source === "published" ? mixed(css(colorOf(series.look)), css("--card"), 0.4) : css(colorOf(series.look)));
 const dashOf = (series) => DASHES[series.source === "measured" ? "measured" : "published"][series.look[2]];
 
 // A line with its marker, as the chart draws it; a bound has no marker.
 function swatch(series) {
-  const thin = series.source !== "measured", paint = `var(${colorOf(series.look)})`;
+  const thin = series.source !== "measured", paint = series.source === "published" ? `color-mix(in srgb, var(${colorOf(series.look)}) 60%, var(--card))` : `var(${colorOf(series.look)})`;
   return el("svg", { width: 38, height: 14, viewBox: "-19 -7 38 14", "aria-hidden": "true" },
     el("path", { d: "M-19,0H19", stroke: paint, "stroke-width": thin ? 1.5 : 2.2, "stroke-dasharray": dashOf(series).join(" ") || null }),
     series.source === "bound" ? null : el("path", { d: PATHS[series.look[1]], fill: thin ? "var(--card)" : paint, stroke: paint, "stroke-width": 1.2, transform: thin ? "scale(0.8)" : null }));
@@ -50,6 +53,8 @@ function swatch(series) {
 
 const identity = (series) => `${series.source}:${series.label}`;
 const legendOf = (series) => series.legend;
+const shownOf = (series) => series.legend.replace(/ \(published\)$/, "");
+const named = (label) => (state.group && state.group.names[label]) || label;  // what figures call a curve
 const axisText = (axis) => (axis.unit ? `${axis.label} [${axis.unit}]` : axis.label);
 // Words in lines of at most so many characters, for texts of Plotly.
 const wrapped = (text, most) => text.split(" ").reduce((lines, word) => (lines.length && lines.at(-1).length + word.length < most ? [...lines.slice(0, -1), `${lines.at(-1)} ${word}`] : [...lines, word]), []).map(escapeText).join("<br>");

@@ -26,7 +26,7 @@ function hoverText(figure, series, i) {
 }
 
 function traceOf(figure, series, text = hoverText) {
-  const thin = series.source !== "measured", color = css(colorOf(series.look)), dash = dashOf(series);
+  const thin = series.source !== "measured", color = paintOf(series), dash = dashOf(series);
   const mode = figure.kind === "scatter" ? "markers" : series.source === "bound" ? "lines" : "lines+markers";
   return { type: "scatter", mode, name: escapeText(legendOf(series)), x: series.x, y: series.y,
     line: { color, width: thin ? 1.5 : 2.4, dash: dash.length ? dash.map((d) => `${d}px`).join(",") : "solid" },
@@ -48,11 +48,18 @@ function legendItem(series, visible, toggle, light) {
   const box = el("input", { type: "checkbox", checked: visible, onchange: () => toggle(box.checked) });
   const on = () => box.checked && light(series), off = () => light(null);
   return el("li", { onmouseenter: on, onmouseleave: off, onfocusin: on, onfocusout: off }, el("label", { title: series.reference || null }, box, swatch(series),
-    el("span", {}, breakable(series.label), series.source === "published" ? el("small", {}, " published") : null)));
+    el("span", {}, breakable(shownOf(series)), series.source === "published" ? el("small", {}, " published") : null)));
 }
 
 const currentFigure = () => state.group.figures[state.metric] || { series: [], order: [], notes: [], title: state.group.title, x: {}, y: {} };
-const isVisible = (series) => !state.hidden.has(identity(series));
+const chosenNow = () => state.ticked.get(state.group.name) || new Set(state.group.chosen[state.metric] || []);
+const isVisible = (series) => chosenNow().has(identity(series));
+function tick(change) {
+  const kept = new Set(chosenNow());
+  change(kept);
+  state.ticked.set(state.group.name, kept);
+  remember();
+}
 const drawnSeries = () => currentFigure().series.filter(isVisible);
 
 function drawChart() {
@@ -64,11 +71,17 @@ function drawChart() {
   box.on("plotly_click", ({ points: [point] }) => pick(drawn[point.curveNumber], point.pointNumber));
 }
 
+// The curves chosen for this figure stand in the legend, the others below in a fold, so that nothing must be scrolled.
 function drawLegend() {
-  byId("rd-legend").replaceChildren(...inOrder(currentFigure()).map((series) => legendItem(series, isVisible(series), (checked) => {
-    checked ? state.hidden.delete(identity(series)) : state.hidden.add(identity(series));
+  const item = (series) => legendItem(series, isVisible(series), (checked) => {
+    tick((kept) => (checked ? kept.add(identity(series)) : kept.delete(identity(series))));
     drawChart();
-  }, (one) => spotlight(byId("rd-chart"), drawnSeries(), one))));
+  }, (one) => spotlight(byId("rd-chart"), drawnSeries(), one));
+  const every = inOrder(currentFigure()), first = every.filter(isVisible), rest = every.filter((s) => !first.includes(s));
+  byId("rd-legend").replaceChildren(...first.map(item));
+  byId("rd-rest").replaceChildren(...rest.map(item));
+  byId("rd-more").hidden = !rest.length;
+  byId("rd-more").querySelector("summary").textContent = `${rest.length} more curve${rest.length === 1 ? "" : "s"}`;
 }
 
 // Arrow keys walk over the chart: left and right along a curve, up and down from curve to curve.
@@ -85,10 +98,9 @@ function walk(event) {
 }
 
 function showCurves(which) {
-  for (const series of currentFigure().series) {
-    const visible = which === "all" || (which === "measured" && series.source === "measured");
-    visible ? state.hidden.delete(identity(series)) : state.hidden.add(identity(series));
-  }
+  if (which === "chosen") state.ticked.delete(state.group.name);
+  else tick((kept) => { kept.clear(); for (const s of currentFigure().series) if (which === "all" || s.source === which) kept.add(identity(s)); });
+  remember();
   drawLegend(); drawChart();
 }
 

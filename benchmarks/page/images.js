@@ -24,7 +24,7 @@ function nearest(series, bpp) {
 }
 const keyA = () => view.pointA;
 const keyB = () => (view.pointB === "near" ? nearest(measuredSeries()[view.b], valueOf(keyA(), "bpp") || 1) : view.pointB);
-const nameOf = (key) => { const cell = DATA.cells[key]; return cell.point === "" ? cell.label : `${cell.label} at ${cell.point}`; };
+const nameOf = (key) => { const cell = DATA.cells[key], one = measuredSeries().find((s) => s.cells.includes(key)), name = one ? legendOf(one) : cell.label; return cell.point === "" ? name : `${name} at ${cell.point}`; };
 
 function pictureOf(side) {
   const images = state.group.images, name = images.names[view.image];
@@ -139,11 +139,33 @@ function drawImages() {
   if (!series[view.a].cells.includes(view.pointA)) view.pointA = series[view.a].cells[Math.floor((series[view.a].cells.length - 1) / 2)];
   if (!series[view.b].cells.includes(view.pointB)) view.pointB = "near";
   options(byId("image"), images.names.map((name, i) => [i, name]), view.image);
-  const names = series.map((s, i) => [i, s.label]);
+  const names = series.map((s, i) => [i, legendOf(s)]);
   options(byId("method-a"), names, view.a); options(byId("method-b"), names, view.b);
   options(byId("point-a"), pointOptions(series[view.a]), view.pointA);
   options(byId("point-b"), [["near", `nearest rate (${DATA.cells[keyB()].point})`], ...pointOptions(series[view.b])], view.pointB);
-  drawStage(); drawImageTable(); drawImageChart();
+  drawStage(); drawImageTable(); drawImageChart(); remember();
+}
+
+// The first view: one picture as curves decode it at about one rate; a click opens it below.
+const STRIP = 4;
+function drawStrip() {
+  const group = isPictured(state.group) ? state.group : DATA.groups.find(isPictured), box = byId("strip");
+  box.hidden = !group;
+  if (!group) return;
+  const { pictures, names, numbers } = group.images, original = pictures.original || {};
+  const shown = group.series.map((s, i) => ({ s, i, keys: s.cells.filter((key) => pictures[key]) })).filter((one) => one.keys.length);
+  const name = names.find((n) => original[n] && shown.every(({ keys }) => keys.some((key) => pictures[key][n]))) ?? names.find((n) => original[n]);
+  if (name === undefined || !shown.length) return (box.hidden = true);
+  const place = names.indexOf(name), rate = (key) => (numbers[key].bpp || [])[place], wanted = rate(shown[0].keys[Math.floor((shown[0].keys.length - 1) / 2)]);
+  const open = (i, key) => () => {
+    if (state.group !== group) { byId("dataset").value = String(DATA.groups.indexOf(group)); byId("dataset").dispatchEvent(new Event("change")); }
+    Object.assign(view, { image: place, a: i, pointA: key, pair: "original-a" });
+    drawImages(); land("images");
+  };
+  const card = (url, text, act) => el("button", { type: "button", class: "card", onclick: act }, el("img", { src: url, alt: text, loading: "eager" }), el("span", {}, text));
+  const first = shown.slice(0, STRIP).map(({ s, i, keys }) => { const near = keys.filter((key) => pictures[key][name]).reduce((best, key) => (Math.abs(Math.log(rate(key) / wanted)) < Math.abs(Math.log(rate(best) / wanted)) ? key : best));
+    return { text: `${legendOf(s)}, ${number(rate(near), 2)} bpp`, url: pictures[near][name], act: open(i, near) }; });
+  box.replaceChildren(card(original[name], `original: ${name}`, first[0].act), ...first.map((one) => card(one.url, one.text, one.act)));
 }
 
 function setUpImages() {
@@ -156,6 +178,6 @@ function setUpImages() {
   on("pickers", "submit", (e) => e.preventDefault());
   on("divider", "input", divide); on("gain", "change", drawStage);
   on("zoom", "change", (e) => { view.zoom = e.target.value; drawStage(); });
-  radios(byId("pair"), "pair", [["original-a", "original | A"], ["original-b", "original | B"], ["a-b", "A | B"]], view.pair, (value) => { view.pair = value; drawStage(); });
-  radios(byId("view"), "view", [["slider", "slider"], ["side", "side by side"], ["diff", "difference"]], view.mode, (value) => { view.mode = value; drawStage(); });
+  radios(byId("pair"), "pair", [["original-a", "original | A"], ["original-b", "original | B"], ["a-b", "A | B"]], view.pair, (value) => { view.pair = value; drawStage(); remember(); });
+  radios(byId("view"), "view", [["slider", "slider"], ["side", "side by side"], ["diff", "difference"]], view.mode, (value) => { view.mode = value; drawStage(); remember(); });
 }

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,8 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from benchmarks.curves.groups import Group, Pairs
+from benchmarks.curves.groups import PUBLISHED, Group, Pairs
+from benchmarks.figures import choice, looks
 from benchmarks.figures.comparisons import SPEEDS, images_figure, mean_seconds
 from benchmarks.figures.figure import Figure, as_data, look, plain
 from benchmarks.figures.rd import metric_axis, rd_figure, styles
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = ("base.js", "chart.js", "bd.js", "panel.js", "images.js", "page.js")  # in the order they run
+DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
 IMAGES = 60  # images of a data set that the page shows one by one
 DOTS = 100  # images of a curve in the page's figure of all images: a browser draws each as an element
 
@@ -47,18 +50,20 @@ def page_data(
     folder: Path,
     hidden: Iterable[str] = (),
     own: Collection[str] = (),
+    leading: Sequence[str] = PUBLISHED,
 ) -> dict[str, Any]:
     """Everything the page shows, as JSON values; pictures are linked relative to ``folder``, the page's own.
 
     ``lossless`` is ``tables.lossless_table``; ``hidden`` are the labels of published curves that are off until
-    the reader ticks them; ``own`` are the names of stored figures and tables that the page has already.
+    the reader ticks them, ``leading`` those that may be drawn at first; ``own`` are the names of stored figures and
+    tables that the page has already.
     """
     kept = pictures(store)
     usage = usage_sections(cells)
     parts = tuple(f"{one['table']['name']}{end}" for one in usage for end in "_-")  # of some methods alone
     columns = {"bpp": "bits per pixel"} | {m: metric_axis(m).text for m in metrics}
     return {
-        "groups": [_group(g, metrics, store, kept, folder) for g in groups],
+        "groups": [_group(g, metrics, store, kept, folder, leading) for g in groups],
         "cells": {c.key: _cell(c) for c in sorted(cells, key=_order)} | toy_cells(store.root),
         "lossless": _lossless(lossless),
         "metrics": list(metrics),
@@ -93,6 +98,16 @@ def embed(data: Mapping[str, Any]) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
+def shown_cells(path: Path) -> set[str]:
+    """The keys of the cells that a page shows; empty for a file that is no page."""
+    found = DATA.search(path.read_text(encoding="utf-8", errors="replace"))
+    try:
+        cells = json.loads(found[1])["cells"] if found else {}
+    except (ValueError, KeyError):
+        return set()
+    return {key for key in cells if "/" not in key}  # the others are results on toy sources
+
+
 def pictures(store: Store) -> frozenset[Path]:
     """The pictures that were kept in the results folder."""
     return frozenset(places.listed(store.root, "images/**/*.webp"))
@@ -110,10 +125,16 @@ def _policy(*scripts: str) -> str:
 
 def _stats(groups: Sequence[Group], cells: Sequence[CellResult]) -> str:
     commits = sorted({str(c.provenance.get("commit", ""))[:10] for c in cells} - {""})
-    parts = [_count(len(cells), "cell"), _count(len({c.label for c in cells}), "method")]
+    methods, variants = {c.cell.method for c in cells}, {c.label for c in cells}
+    parts = [
+        _count(len(methods), "method") + (f" in {_count(len(variants), 'variant')}" if variants != methods else "")
+    ]
+    parts.append(_count(len(cells), "cell"))
     parts.append(_count(len({c.about.get("title", c.cell.dataset) for c in cells}), "data set"))
     if commits:
         parts.append(f"commit {commits[0]}" if len(commits) == 1 else _count(len(commits), "commit"))
+    newest = max((str(c.provenance.get("started", "")) for c in cells), default="")
+    parts += [f"measured up to {newest[:10]}"] if newest else []
     published = {curve.label for g in groups for curve in g.curves if curve.source == "published"}
     return ", ".join(parts) + (f"; {_count(len(published), 'published curve')}" if published else "")
 
@@ -125,17 +146,27 @@ def _count(number: int, noun: str) -> str:
 def _lossless(frame: pd.DataFrame) -> dict[str, Any]:
     columns = [str(c) for c in frame.columns if c not in ("method", "source", "note")]
     rows = [
-        {"label": str(r["method"]), "source": str(r["source"]), "note": str(r["note"])}
+        {
+            "label": str(r["method"]),
+            "name": looks.readable(str(r["method"])),
+            "source": str(r["source"]),
+            "note": str(r["note"]),
+        }
         | {"values": [plain(r[c]) for c in columns]}
         for r in frame.to_dict("records")
     ]
     return {"columns": columns, "rows": rows}
 
 
-def _group(group: Group, metrics: Sequence[str], store: Store, kept: frozenset[Path], folder: Path) -> dict[str, Any]:
+def _group(
+    group: Group, metrics: Sequence[str], store: Store, kept: frozenset[Path], folder: Path, leading: Sequence[str]
+) -> dict[str, Any]:
+    names = {label: name for (_, label), name in looks.names(group.curves).items()}
     return {
         "name": group.name,
-        "title": group.title,
+        "title": looks.heading(group.title),
+        "names": {label: name for label, name in names.items() if name != label},
+        "chosen": {m: _chosen(group, m, leading) for m in metrics},
         "subset": group.subset,
         "note": group.note,
         "figures": {m: _figure(rd_figure(group.curves, m, name=group.name)) for m in metrics},
@@ -144,6 +175,16 @@ def _group(group: Group, metrics: Sequence[str], store: Store, kept: frozenset[P
         "scatter": {m: as_data(images_figure(group.curves, m, group.name, most=DOTS)) for m in metrics},
         "images": _images(group.curves, metrics, store, kept, folder),
     }
+
+
+def _chosen(group: Group, metric: str, leading: Sequence[str]) -> list[str]:
+    """The curves that are drawn until the reader ticks others, as on paper: source and label."""
+    pairs = group.bd[metric]
+    rates = {test: r.rate_percent for (anchor, test), r in pairs.results.items() if anchor == pairs.anchor}
+    able = [c for c in group.curves if not c.lossless and metric in c.points]
+    known = [c for c in able if c.source == "measured" or c.label in leading]
+    picked = choice.chosen(known, rates | {pairs.anchor: 0.0}, leading)
+    return [f"{c.source}:{c.label}" for c in picked]
 
 
 def _figure(figure: Figure) -> dict[str, Any]:
@@ -156,11 +197,16 @@ def _figure(figure: Figure) -> dict[str, Any]:
 
 def _measured(curves: Sequence[Curve]) -> list[dict[str, Any]]:
     """The measured curves with their cells, as the image view offers them; a lossless method is one of one point."""
-    style = styles(curves)
+    style, names = styles(curves), looks.names(curves)
     measured = [c for c in curves if c.source == "measured" and c.cells and c.images is not None]
     measured.sort(key=lambda c: c.lossless)
     return [
-        {"label": c.label, "legend": c.label, "source": c.source, "look": look(style[f"{c.source}:{c.label}"])}
+        {
+            "label": c.label,
+            "legend": names[c.source, c.label],
+            "source": c.source,
+            "look": look(style[f"{c.source}:{c.label}"]),
+        }
         | {"reference": c.reference, "cells": list(c.cells), "lossless": c.lossless}
         | {column: _round5(mean_seconds(c, column)) for column in SPEEDS}
         for c in measured

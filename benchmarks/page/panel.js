@@ -11,7 +11,7 @@ function chartPanel(figures, label, chosen = null) {
   const plot = () => {
     const bars = figure.kind === "bar", layout = layoutOf(figure, bars ? { margin: { l: 10, r: 14, t: 30, b: 46 } } : {});
     if (bars) Object.assign(layout.yaxis, { type: "category", autorange: "reversed", title: { text: "" } });
-    Plotly.react(chart, shown().map((s) => (bars ? { type: "bar", orientation: "h", x: s.x, y: s.names.map(escapeText), marker: { color: css(colorOf(s.look)) } } : traceOf(figure, s, hover))), layout, CONFIG);
+    Plotly.react(chart, shown().map((s) => (bars ? { type: "bar", orientation: "h", name: escapeText(s.legend), x: s.x, y: s.names.map(escapeText), marker: { color: paintOf(s) } } : traceOf(figure, s, hover))), layout, CONFIG);
     chart.removeAllListeners?.("plotly_click");
     if (chosen) chart.on("plotly_click", ({ points: [point] }) => chosen(shown()[point.curveNumber], point.pointNumber));
   };
@@ -42,9 +42,9 @@ function storedTable(found) {
 }
 
 function picturePanel(pictures) {
-  const image = el("img", { loading: "lazy", alt: pictures[0].name }), show = (i) => { image.src = pictures[i].url; image.alt = pictures[i].name; };
+  const image = el("img", { loading: "lazy", alt: pictures[0].title }), show = (i) => { image.src = pictures[i].url; image.alt = pictures[i].title; };
   const select = el("select", { onchange: () => show(Number(select.value)) });
-  options(select, pictures.map((p, i) => [i, p.name.replace(/_/g, " ")]), 0);
+  options(select, pictures.map((p, i) => [i, p.title]), 0);
   whenSeen(image, () => show(Number(select.value) || 0));
   return el("div", { class: "picture" }, el("label", {}, "Picture ", select), el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Picture" }, image));
 }

@@ -16,7 +16,8 @@ from urllib.parse import quote
 
 from benchmarks.curves.curve import titles
 from benchmarks.curves.usage import read_usages, usage_table
-from benchmarks.figures.figure import as_data, plain
+from benchmarks.figures import looks
+from benchmarks.figures.figure import as_data, from_data, plain
 from benchmarks.figures.usage import usage_figures
 from benchmarks.store import CellResult, listing
 from benchmarks.store.names import slug
@@ -31,6 +32,7 @@ SECTIONS = {
     "pictures": ("pictures_",),
 }
 REST = "other"
+METHOD_WORDS = {"vecvq": "VECVQ", "ecvq": "ECVQ", "ntc": "NTC", "vq": "VQ", "llvq": "LL-VQ-VAE"}
 
 
 def usage_sections(cells: Iterable[CellResult]) -> list[dict[str, Any]]:
@@ -70,7 +72,7 @@ def stored(root: Path, folder: Path, own: Collection[str], parts: tuple[str, ...
     drawn, moving = ({p.stem for p in names if p.suffix == suffix} for suffix in (".json", ".gif"))
     for path in names:
         if path.suffix == ".json" and (figure := read_json(path)) is not None and "series" in figure:
-            found[_section(path.stem)]["figures"].append(figure)
+            found[_section(path.stem)]["figures"].append(_today(figure))
         elif (
             path.suffix in (".png", ".gif")
             and path.stem not in drawn
@@ -79,7 +81,9 @@ def stored(root: Path, folder: Path, own: Collection[str], parts: tuple[str, ...
             )
         ):
             link = quote(Path(os.path.relpath(path, folder)).as_posix())
-            found[_section(path.stem)]["pictures"].append({"name": path.stem, "url": link})
+            found[_section(path.stem)]["pictures"].append(
+                {"name": path.stem, "title": picture_title(root, path), "url": link}
+            )
     for path in places.listed(root, "tables/*.csv"):
         if path.stem not in own and not path.stem.startswith(("bd_", *parts)) and (table := _table(path)) is not None:
             found[_section(path.stem)]["tables"].append(table)
@@ -91,6 +95,29 @@ def _shipped_report(root: Path) -> set[str]:
     return {
         Path(name).stem for shipped in places.roots(root)[1:] for name in listing.names(shipped / "report_files.json")
     }
+
+
+def _today(figure: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored figure with the looks of today; one that does not say enough stays as it is."""
+    try:
+        return as_data(looks.applied(from_data(figure)))
+    except (KeyError, TypeError, ValueError):
+        return dict(figure)
+
+
+def picture_title(root: Path, path: Path) -> str:
+    """What a menu calls a stored picture: the title of its record, or the words of its file name."""
+    kept = places.listed(root, f"qres_pictures/*-{path.stem.rpartition('_')[2]}.json")
+    for record in (read_json(record, ("kind", "title")) for record in kept):
+        if record and f"_{record['kind']}_" in path.stem:
+            return str(record["title"])
+    first, *words = path.stem.split("_")
+    rate = {"low": "low rate", "medium": "medium rate", "high": "high rate"}
+    said = " ".join(
+        rate.get(word, METHOD_WORDS.get(word, looks.readable(word)))
+        for word in (words if first == "toy" else [first, *words])
+    )
+    return f"{said}: training as an animation" if path.suffix == ".gif" else said.replace(" pictures", ": pictures")
 
 
 def _section(stem: str) -> str:

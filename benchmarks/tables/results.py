@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.curves.bd import BDResult, Method, bd_rate
+from benchmarks.curves.bd import NARROW_MARK, BDResult, Method, bd_rate, is_narrow
 from benchmarks.curves.curve import PUBLISHED, Curve, published_lossless, titles
 from benchmarks.store import CellResult, Store
 from benchmarks.tables.files import DIGITS, ESCAPES
@@ -36,7 +36,13 @@ RATE_NOTES = {
     "accounted": "code lengths as published: without headers and side information, ideal residual; not a file",
     "asymptotic": "what an image adds to a long stream of images",
 }
-ESCAPES |= {"^": r"\textasciicircum{}", "–": "--", "<": r"\textless{}", ">": r"\textgreater{}"}
+ESCAPES |= {
+    NARROW_MARK: r"\textsuperscript{\dag}",
+    "^": r"\textasciicircum{}",
+    "–": "--",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
 
 
 def bd_table(
@@ -71,12 +77,18 @@ def _bd_row(curve: Curve, result: BDResult, metric: str) -> dict[str, Any]:
         "BD-rate (%)": result.rate_percent if result.overlap else result.reason or "no overlap",
         "95 % interval": f"[{interval[0]:+.2f}, {interval[1]:+.2f}]" if interval else "",
         f"BD-{name}": result.psnr_db if math.isfinite(result.psnr_db) else "",
-        f"range, {name}": f"{result.low:.2f} to {result.high:.2f}" if result.overlap else "",
+        f"range, {name}": range_text(result, metric),
         "points (anchor/test)": f"{result.points_anchor}/{result.points_test}",
         "interpolation": result.method,
         "source": curve.source,
         "note": result.note,
     }
+
+
+def range_text(result: BDResult, metric: str) -> str:
+    """The common range of quality, marked where it is under 1 dB: '30.32 to 44.37'; empty without overlap."""
+    mark = f" {NARROW_MARK}" if is_narrow(result, metric) else ""
+    return f"{result.low:.2f} to {result.high:.2f}{mark}" if result.overlap else ""
 
 
 def rd_table(curves: Iterable[Curve], columns: Sequence[str] = RD_COLUMNS) -> pd.DataFrame:

@@ -4,6 +4,7 @@ python -m experiments.plan                  # a summary: how much of each part i
 python -m experiments.plan qres             # the tasks of a part, and why some cannot run: paper, qres, vecvq, ...
 python -m experiments.plan run paper        # run what is missing in stages (./run_all.sh paper), then the report
 python -m experiments.plan run jpeg-kodak   # a task by its name, with what has to come before it
+python -m experiments.plan run paper jobs=1 # one task at a time, for seconds that nothing beside lengthens
 
 This module needs the standard library alone until something is counted or run: the Snakefile reads it, too.
 """
@@ -11,12 +12,16 @@ This module needs the standard library alone until something is counted or run: 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from core.places import default_results
 from experiments.plan.catalogue import JOBS, TASKS
 from experiments.plan.task import ROOT, Task, chosen
+
+if TYPE_CHECKING:
+    from experiments.plan.state import State
 
 PARTS = {
     "quick": "real curves on the embedded images",
@@ -30,20 +35,20 @@ PARTS = {
     "rec": "relative entropy coding",
     "overfit": "the overfitted codec",
 }  # the jobs, in words
+OPTIONS = ("results=", "jobs=")
 
 
-def run(tasks: Sequence[Task], results: str) -> int:
-    """Run every task of which something is missing, in stages; returns 0, or 1 when something failed."""
-    from experiments.plan.runner import perform
+def run(tasks: Sequence[Task], results: str, jobs: int = 1, done: Mapping[str, State] | None = None) -> int:
+    """Run every task of which something is missing, ``jobs`` at once; returns 0, or 1 when something failed.
+
+    ``done`` are states of tasks, by their names, that are known to be complete: they are not looked at again.
+    """
+    from experiments.plan.schedule import perform_all
     from experiments.plan.state import state, summary, table
 
-    failed = 0
-    for number, task in enumerate(tasks, start=1):
-        before = state(task, results, notes=False)
-        if before.wanted > before.done:
-            print(f"[{number}/{len(tasks)}] {task.name}: {task.command}", flush=True)
-            failed += perform(task, results)
-    states = [state(task, results) for task in tasks]
+    known = dict(done or {})
+    failed = perform_all(tasks, results, jobs, known)
+    states = [known.get(task.name) or state(task, results) for task in tasks]
     left = [found for found in states if found.word != "done" or found.reasons]
     if left:
         print(f"\nNot computed here:\n{table(left)}")
@@ -54,38 +59,46 @@ def run(tasks: Sequence[Task], results: str) -> int:
 
 
 def main(words: Sequence[str]) -> int:
-    """``[run|task|markers] [NAME ...] [results=DIR]``: without a verb tasks are listed, without a name summed up.
+    """``[run|task|markers] [NAME ...] [results=DIR] [jobs=N]``: by default tasks are listed, without a name summed up.
 
     ``task`` runs one task whatever comes before it, ``markers`` tells Snakemake what is done: both are for Snakemake.
     """
-    from core import manual
+    from core import crew, manual
     from core.codec import TesseraError
-    from core.options import check_text
     from core.registry import unknown
 
     if any(word in manual.WORDS for word in words):
-        print(
-            manual.page(__doc__, (), ("parts", PARTS.items()), ("options", [("results=results", "the results folder")]))
-        )
+        options = [("results=results", "the results folder")]
+        options.append(("jobs=N", "tasks at once, of one thread each; default: a task for each processor"))
+        print(manual.page(__doc__, (), ("parts", PARTS.items()), ("options", options)))
         return 0
-    results = next((w.removeprefix("results=") for w in words if w.startswith("results=")), default_results())
-    names = [w for w in words if not w.startswith("results=")]
+    names = [w for w in words if not w.startswith(OPTIONS)]
     verb = names.pop(0) if names[:1] and names[0] in ("run", "task", "markers") else "table"
     try:
-        check_text("results", results, "results")
+        results, jobs = _options([w for w in words if w.startswith(OPTIONS)])
         known = {*JOBS, *(task.name for task in TASKS)}
         for name in names:
             if name not in known:
                 raise unknown("job or task of the plan", name, {*known, "run"})
         if verb == "table" and not names:
             return overview(results)
-        return _do(verb, names or ["quick" if verb == "run" else "paper"], results)
+        return _do(verb, names or ["quick" if verb == "run" else "paper"], results, crew.jobs(jobs))
     except TesseraError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here.", file=sys.stderr)
         return 130
+
+
+def _options(words: Sequence[str]) -> tuple[str, int | None]:
+    """The results folder and the number of jobs, None as by default."""
+    from core.options import check_text, literal
+
+    given = dict(word.split("=", 1) for word in words)
+    check_text("results", given.get("results", "results"), "results")
+    check_text("jobs", given.get("jobs", "1"), "1")
+    return given.get("results", default_results()), literal(given.get("jobs", "None"))
 
 
 def overview(results: str) -> int:
@@ -108,7 +121,7 @@ def overview(results: str) -> int:
     return 0
 
 
-def _do(verb: str, names: Sequence[str], results: str) -> int:
+def _do(verb: str, names: Sequence[str], results: str, jobs: int) -> int:
     from core.codec import TesseraError
     from experiments.plan import runner
     from experiments.plan import state as progress
@@ -118,13 +131,20 @@ def _do(verb: str, names: Sequence[str], results: str) -> int:
     if verb != "table" and not (ROOT / "pyproject.toml").is_file():
         raise TesseraError("the plan runs in a checkout of the repository, where it keeps its results: clone it.")
     if verb in ("run", "markers"):
-        needed = chosen(TASKS, names, lambda task: progress.state(task, results, notes=False).complete)
+        states: dict[str, State] = {}
+
+        def complete(task: Task) -> bool:
+            states[task.name] = progress.state(task, results, notes=False)
+            return states[task.name].complete
+
+        needed = chosen(TASKS, names, complete)
         if verb == "run":
-            return run(needed, results)
+            done = {task.name: states[task.name] for task in needed if task.kind != "report"}
+            return run(needed, results, jobs, {name: state for name, state in done.items() if state.complete})
         progress.refresh_markers(chosen(TASKS, names), needed, results)
         return 0
-    states = [progress.state(task, results) for task in chosen(TASKS, names)]
-    print(f"{progress.table(states)}\n\n{progress.summary(states)}")
+    listed = [progress.state(task, results) for task in chosen(TASKS, names)]
+    print(f"{progress.table(listed)}\n\n{progress.summary(listed)}")
     return 0
 
 

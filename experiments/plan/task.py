@@ -62,6 +62,11 @@ class Task:
         return int(words[words.index("--nproc-per-node") + 1]) if words[0] == "torchrun" else 1
 
     @property
+    def measures_speed(self) -> bool:
+        """Whether the command measures seconds, which work beside it would lengthen."""
+        return any(word.endswith("speed.py") for word in self.words)
+
+    @property
     def gpus(self) -> int:
         """How many GPUs the command uses."""
         return self.processes if self.options.get("device") == "cuda" else 0

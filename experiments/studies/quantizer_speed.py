@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import meter
+from benchmarks.measure.provenance import processor
 from benchmarks.store import records
 from benchmarks.tables.files import for_screen
 from core import devices
@@ -81,7 +82,7 @@ def quantizer_speed(config: Mapping[str, Any], run: Any) -> int:
         seconds = [_timed(call, device) for _ in range(1 + config["repeats"])][1:]
         rows.append(
             {"quantiser": name, "what": what, "dimensions": dim, "ns/vector": 1e9 * statistics.median(seconds) / count,
-             "least ns/vector": 1e9 * min(seconds) / count}
+             "least ns/vector": 1e9 * min(seconds) / count, "processor": processor(device)}
         )  # fmt: skip
     where = f"{config['threads']} thread{'s' * (config['threads'] > 1)}" if device == "cpu" else device
     caption = f"Cost of quantisers, {config['vectors']} vectors at once, {where} ({meter.time_note(device)})"

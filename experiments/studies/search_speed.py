@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import meter
+from benchmarks.measure.provenance import processor
 from benchmarks.store import records
 from benchmarks.tables.files import for_screen
 from core import onednn
@@ -85,6 +86,7 @@ def _rows(codes: int, vectors: int, repeats: int) -> Iterator[dict[str, Any]]:
             "times the product": each / ceiling,
             "extra memory (MB)": memory,
             "codes as in float64": same,
+            "processor": processor(),
         }
 
 

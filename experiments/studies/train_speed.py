@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from benchmarks.measure.provenance import provenance
+from benchmarks.measure.provenance import processor, provenance
 from benchmarks.store import records
 from benchmarks.tables.files import for_screen, to_files
 from core import memory
@@ -108,6 +108,7 @@ def _row(found: Mapping[str, Any], pixels: int) -> dict[str, Any]:
         "most": max(ratios),
         "gradient error, plain": found["plain"]["gradient_error"],
         "gradient error, kernels": found["kernels"]["gradient_error"],
+        "processor": processor(),
     }
 
 

@@ -38,8 +38,10 @@ PSNR = Axis("psnr", "PSNR", "dB")
 
 def vq_family_config() -> None:
     """Options (a Sacred config scope: each variable is one)."""
-    methods = "vqvae,vqvae_ema,vqvae_rot,vqvae_cosine,vqvae_ec,simvq,rvq,pq,fsq,lfq"
+    methods = "vqvae,vqvae_ema,vqvae_rot,vqvae_cosine,vqvae_ec,simvq,rvq,pq,fsq,lfq,ifsq,bsq"
     dataset = "fashion_mnist"
+    channels = 1  # of the models: 1 (each colour is a grey image of its own), or 3
+    weights = "ours"  # or a folder of runs
     limit = 1000  # only the first images; None: all
     pictures = 8  # in the figure of reconstructions; 0: no figure
     threads = 1
@@ -54,12 +56,14 @@ def vq_family(config: Mapping[str, Any], run: Any) -> int:
     torch.set_num_threads(int(config["threads"]))
     names, outcome = [str(name) for name in sequence(config["methods"]) or []], Outcome()
     common = Evaluation(
-        (), dataset=config["dataset"], limit=config["limit"], device=config["device"], weights="ours",
+        (), dataset=config["dataset"], limit=config["limit"], device=config["device"], weights=config["weights"],
         results=config["results"], data_root=config["data_root"],
     )  # fmt: skip
-    static = [r for name in names for r in _cells(name, common, outcome)]
-    dear = {(r.cell.method, r.cell.point): r for n in names for r in _cells(n, common, outcome, prior=True)}
-    seeds = [r for name in names for r in _seeds(name, common, outcome)]
+    model = {} if config["channels"] == 1 else {"channels": int(config["channels"])}
+    static = [r for name in names for r in _cells(name, model, common, outcome)]
+    dearer = model | {"prior": True}
+    dear = {(r.cell.method, r.cell.point): r for name in names for r in _cells(name, dearer, common, outcome)}
+    seeds = [] if model else [r for name in names for r in _seeds(name, common, outcome)]
     if static:
         title = static[0].about["title"]
         stem = Path(config["results"]) / "tables" / slug(f"vqvae {title}")
@@ -75,9 +79,11 @@ def vq_family(config: Mapping[str, Any], run: Any) -> int:
     return outcome.code
 
 
-def _cells(name: str, common: Evaluation, outcome: Outcome, prior: bool = False, **seeded: Any) -> list[CellResult]:
+def _cells(
+    name: str, params: Mapping[str, Any], common: Evaluation, outcome: Outcome, **seeded: Any
+) -> list[CellResult]:
     """The cells of a method at all its points; ``seeded`` has other weights, their seed and their points."""
-    done = evaluate(replace(common, methods=(Asked(name, {"prior": True} if prior else {}),), **seeded))
+    done = evaluate(replace(common, methods=(Asked(name, params),), **seeded))
     outcome.cells += done.cells
     outcome.skipped += done.skipped
     outcome.failed += done.failed
@@ -90,7 +96,7 @@ def _seeds(name: str, common: Evaluation, outcome: Outcome) -> list[CellResult]:
     for seed in SEEDS if name in SEEDED else ():
         folder = checkpoint.SHIPPED / FOLDER / f"{name}-{SEEDED[name]}-seed{seed}"
         if folder.is_dir():
-            found += _cells(name, common, outcome, weights=str(folder), seed=seed, points=(SEEDED[name],))
+            found += _cells(name, {}, common, outcome, weights=str(folder), seed=seed, points=(SEEDED[name],))
         else:
             outcome.skipped.append(f"{name}, seed {seed}: its weights are not here ({folder.name}).")
     return found
@@ -167,7 +173,7 @@ def figures(
             "Use over training (256 training images)",
             Axis("step", "step"),
             Axis("perplexity", "perplexity of the first book", "% of its codes"),
-            _training(largest, names),
+            _training(largest, names, config["weights"]),
         ),
         *usage_figures(one_book, f"vqvae {title}", title),
     ]
@@ -184,12 +190,12 @@ def _curves(cells: Sequence[CellResult], names: Sequence[str]) -> tuple[Series, 
     return tuple(made)
 
 
-def _training(cells: Sequence[CellResult], names: Sequence[str]) -> tuple[Series, ...]:
+def _training(cells: Sequence[CellResult], names: Sequence[str], kept: str) -> tuple[Series, ...]:
     """Perplexity of the first book over steps, from the logs beside the weights."""
     made = []
     for result in cells:
-        method = make_method(result.cell.method).at(result.cell.point)
-        weights = checkpoint.find(method, "ours")
+        method = _method(result)
+        weights = checkpoint.find(method, kept)
         log = None if weights is None else weights.path.with_name("train.csv")
         if log is not None and log.is_file():
             rows = pd.read_csv(log).dropna(subset=["perplexity0"])
@@ -209,12 +215,18 @@ def _gallery(static: Sequence[CellResult], config: Mapping[str, Any], title: str
     rows: list[tuple[str, Sequence[Image]]] = [("original", images)]
     for name in dict.fromkeys(r.cell.method for r in static):
         result = [r for r in static if r.cell.method == name][-1]
-        method: Method = make_method(name).at(result.cell.point)
-        codec, _ = checkpoint.opened(method, "ours")
+        codec, _ = checkpoint.opened(_method(result), config["weights"])
         shown = [np.asarray(codec.decompress(codec.compress(image))) for image in images]
         numbers = f"{coded_bpp(result):.2f} bpp, {result.means['psnr']:.1f} dB"
         rows.append((f"{name} {result.cell.point}\n{numbers}", shown))
     return save_gallery(rows, Path(config["results"]) / "figures" / f"{slug(f'vqvae {title}')}_pictures")
+
+
+def _method(result: CellResult) -> Method:
+    """What was measured, but for its prior."""
+    channels = result.cell.variant.get("channels", 1)
+    method: Method = make_method(result.cell.method, {"channels": channels}).at(result.cell.point)
+    return method
 
 
 def _table(frame: pd.DataFrame, stem: str | Path, caption: str, shown: bool = True) -> list[Path]:

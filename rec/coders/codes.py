@@ -77,7 +77,29 @@ class FlatCode:
         return number + 1
 
 
-Code = OctaveCode | FlatCode
+@dataclass(frozen=True)
+class UnaryCode:
+    """Numbers from 1 to ``limit``, each at as many bits: right where every further one is half as likely."""
+
+    limit: int
+
+    def bits(self, number: int) -> float:
+        """What a number costs."""
+        return float(number)
+
+    def write(self, number: int, encoder: Encoder) -> None:
+        """Append a number."""
+        encoder.encode_uniform([0] * (number - 1) + [1], 1)
+
+    def read(self, decoder: Decoder) -> int:
+        """The next number; ``BitstreamError`` beyond the limit."""
+        number = 1
+        while not int(decoder.decode_uniform(1, 1)[0]):
+            number = checked(number + 1, self.limit)
+        return number
+
+
+Code = OctaveCode | FlatCode | UnaryCode
 
 
 def checked(number: int, limit: int) -> int:

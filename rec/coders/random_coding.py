@@ -17,11 +17,12 @@ from rec.coders.base import MOST_NUMBERS, Found, IndexCoder, candidates, private
 from rec.coders.codes import Code, FlatCode, OctaveCode, checked
 from rec.coders.contract import CODERS
 from rec.coders.ratio import Ratio
-from rec.randomness import Key, exponentials
+from rec.randomness import Key, exponentials, uniforms
 
 Floats = NDArray[np.float64]
 LIMIT_BITS = 22  # candidates of one block, at most 2**22
 CHUNK = 2**17  # numbers made at once
+BATCHES = 2**16  # of ensemble rejection, at most
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,46 @@ class OrderedRandomCoding(RandomCoder):
         noise = exponentials(private(key), 0, len(energies), first)
         rising = arrivals + np.cumsum(noise * count / (count - first - np.arange(len(energies))))
         return np.log(rising) + energies, float(rising[-1])
+
+
+@CODERS.register("ers")
+@dataclass(frozen=True)
+class EnsembleRejection(OrderedRandomCoding):
+    """Ensemble rejection sampling (Deligiannidis et al., 2020; as a coder: Phan and Khisti, arXiv 2510.05552).
+
+    The choice K of ``orc`` among n candidates is accepted with probability sum r / (sum r - r_K + sup r), else another
+    n are looked at: exact, with a probability of n / (n - 1 + sup r) or more for each batch.
+    """
+
+    name = "ers"
+
+    def codes(self, budget: int) -> tuple[Code, ...]:
+        """The number of the batch, nearly always 1, and octaves."""
+        return (OctaveCode(0.0), *super().codes(budget))
+
+    def place(self, numbers: Sequence[int], key: Key, budget: int, dims: int) -> Floats:
+        """The candidate itself."""
+        return super().place(numbers[1:], _batch(key, checked(numbers[0], BATCHES)), budget, dims)
+
+    def search(self, ratio: Ratio, key: Key, budget: int) -> Found:
+        """The first batch whose choice is accepted."""
+        count = 1 << self.width(budget)
+        last = max(1, MOST_NUMBERS // (count * len(ratio.loc)))
+        if ratio.top > np.log(count) + np.log(last):
+            raise too_many(self.name, last * count, ratio)
+        for number in range(1, min(last, BATCHES) + 1):
+            batch = _batch(key, number)
+            (chosen,), _ = super().search(ratio, batch, budget)
+            total = sum(float(np.exp(-energies).sum()) for _, energies in _energies(ratio, batch, count))
+            energy = ratio.energy(candidates(batch, chosen - 1, 1, len(ratio.loc)))[0]
+            if uniforms(private(batch), 1, 1)[0] * (total - np.exp(-energy) + 1) <= total:
+                return Found((number, chosen), number * count)
+        raise too_many(self.name, last * count, ratio)
+
+
+def _batch(key: Key, number: int) -> Key:
+    """The key of a batch's candidates; the one after it is the encoder's own."""
+    return Key(key.seed, key.layer, key.block, key.step + 2 * (number - 1))
 
 
 def _energies(ratio: Ratio, key: Key, count: int) -> Iterator[tuple[int, Floats]]:

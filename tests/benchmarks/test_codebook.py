@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.curves.usage import ROWS, Usage, counted, usage_table, usages
+from benchmarks.curves.usage import RANKS, ROWS, Usage, counted, usage_table, usages
 from benchmarks.figures.usage import usage_figures
 from benchmarks.store import Cell, CellResult, Store, StoreError
 
@@ -52,9 +52,11 @@ def test_counting_in_pieces_is_counting_at_once() -> None:
             usage.add(bad)
 
 
-def test_histogram_and_coverage() -> None:
-    bins, codes = of([8, 4, 4, 0]).histogram()  # twice, once and once an even share, and a dead one
-    assert dict(zip(bins, codes, strict=True)) == {**dict.fromkeys(bins, 0.0), 7: 25.0, 6: 50.0, 0: 25.0}
+def test_shares_by_rank_and_coverage() -> None:
+    assert of([4, 0, 8, 4]).ranked() == ([1, 2, 3], [50, 25, 25])  # a dead code has no rank
+    ranks, shares = of(list(range(1, 3001))).ranked()
+    assert len(ranks) <= RANKS and (ranks[0], ranks[-1]) == (1, 3000) and shares == sorted(shares, reverse=True)
+    assert of([0, 0]).ranked() == ([], [])
     share, covered = of([8, 4, 4, 0]).coverage(points=5)
     assert share == [0, 25, 50, 75, 100] and covered == [0, 50, 75, 100, 100]
 
@@ -99,8 +101,8 @@ def test_chosen_cells_and_figures(tmp_path: Path) -> None:
     assert [(r.cell.method, r.cell.point) for r in plain][-1] == ("b", 8) and len(plain) == 3
     assert counted(store, "elsewhere") == [] and len(counted(store, "d", ["a"])) == 2
     histogram, coverage = usage_figures(plain, "d", "d test")
-    assert len({s.label for s in histogram.series}) == 4 == len(coverage.series)
-    assert all(sum(s.y) == pytest.approx(100) for s in histogram.series)
+    assert (len(histogram.series), len(coverage.series)) == (3, 4)  # a book of which nothing is used has no ranks
+    assert all(sum(s.y) == pytest.approx(100) for s in histogram.series) and histogram.x.log and histogram.y.log
     assert all(list(s.y) == sorted(s.y) and s.y[-1] in (0, 100) for s in coverage.series)
 
 

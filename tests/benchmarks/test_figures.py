@@ -20,11 +20,12 @@ from benchmarks.curves import curve as rd
 from benchmarks.curves.bd import BDResult, bd_rate
 from benchmarks.curves.bd_pairs import all_pairs
 from benchmarks.curves.curve import Curve
-from benchmarks.figures import comparisons, paper
+from benchmarks.figures import choice, comparisons, labels, looks, paper, style
 from benchmarks.figures import figure as figures
 from benchmarks.figures.rd import bd_figure, rd_figure
 from benchmarks.store import listing as written
 from benchmarks.tables import results
+from core.codec import TesseraError
 from tests.support.report_samples import sample_results, stored_figures
 
 
@@ -41,7 +42,7 @@ def make(label: str, source: str = "measured", dataset: str = "kodak", gain: flo
 def test_rd_figure_has_units_title_and_the_rows_behind_its_points() -> None:
     figure = rd_figure([make("a"), make("b", "published")], "psnr")
     assert (figure.x.text, figure.y.text) == ("rate [bits per pixel]", "PSNR [dB]")
-    assert figure.title == "kodak, first 3, PSNR"
+    assert figure.title == "Kodak, first 3: PSNR over rate"
     first, second = figure.series
     assert first.x == pytest.approx([0.2, 0.4, 0.8, 1.6]) and first.y == (30, 33, 36, 39)
     assert first.cells == ("a-0", "a-1", "a-2", "a-3") and first.names == ("0", "1", "2", "3")
@@ -49,19 +50,105 @@ def test_rd_figure_has_units_title_and_the_rows_behind_its_points() -> None:
     assert (first.legend, second.legend, second.cells) == ("a", "b (published)", ("",) * 4)
 
 
-def test_a_label_keeps_its_style_and_a_published_one_of_the_same_name_differs() -> None:
-    every = [make("a"), make("b"), make("a", "published")]
-    all_styles = [s.style for s in rd_figure(every).series]
-    assert all_styles == [0, 1, 2]
-    few = [replace(every[1]), *every[:1]]
-    assert {s.label: s.style for s in rd_figure(few).series} == {"b": 0, "a": 1}
-    mixed = [make("x", dataset="clic"), *every]
-    chosen = rd_figure(mixed, dataset="kodak").series
-    assert {(s.label, s.source): s.style for s in chosen} == {
-        ("a", "measured"): 1,
-        ("b", "measured"): 2,
-        ("a", "published"): 3,
-    }
+def seen(figure: figures.Figure) -> dict[str, tuple[int, int]]:
+    return {s.legend: figures.look(s.style)[:2] for s in figure.series}
+
+
+def test_a_method_has_one_colour_and_marker_wherever_it_is_drawn() -> None:
+    alone, among = rd_figure([make("jpeg")]), rd_figure([make("a"), make("avif"), make("jpeg"), make("b")])
+    assert seen(alone)["JPEG"] == seen(among)["JPEG"] != seen(among)["AVIF"]
+    assert seen(rd_figure([make("a")]))["a"] == seen(among)["a"]  # what nobody knows has its own by its name
+    vtm = seen(rd_figure([make("vtm"), make("vtm18", "published")]))
+    assert vtm["VTM"] == vtm["VTM 18 (published)"]
+    drawn = [style.line_style(s)["color"] for s in rd_figure([make("vtm"), make("vtm18", "published")]).series]
+    lightness = [sum(bytes.fromhex(color[1:])) for color in drawn]
+    assert lightness[1] > lightness[0] + 100
+    variants = [make("jpeg"), *(replace(make(f"jpeg(subsampling=4:{i}:0)"), method="jpeg") for i in (2, 4))]
+    looks_of = {figures.look(s.style) for s in rd_figure(variants[::-1]).series}
+    assert len(looks_of) == 3 and len({found[:2] for found in looks_of}) == 1
+
+
+def test_methods_say_their_names() -> None:
+    assert looks.readable("qres3m_vr(target=ms_ssim) [ours]") == "QRes 4M, MS-SSIM [ours]"
+    assert looks.readable("mcquic_small(context=False) [ours]") == "McQuic small, no context [ours]"
+    assert looks.readable("jpeg(subsampling=4:4:4, quality=3)") == "JPEG, subsampling 4:4:4, quality 3"
+    assert looks.readable("somebody_elses(a=1)") == "somebody_elses(a=1)"
+    twins = [make("vtm18", "published"), replace(make("x", "published"), label="VTM 18")]
+    assert set(looks.names(twins).values()) == {"vtm18", "VTM 18"}  # two of one name keep their labels
+    assert (
+        looks.heading("fashion_mnist, first 3 test") == "Fashion-MNIST, first 3 test" and looks.heading("x y") == "x y"
+    )
+
+
+def test_every_published_curve_has_a_name() -> None:
+    from benchmarks.curves.curve import PUBLISHED
+
+    documents = [json.loads(path.read_text()) for path in PUBLISHED.glob("*.json")]
+    known = looks._known()["published"]
+    ours = {e["name"] for d in documents for e in d.get("curves", [])}
+    assert len(ours & set(known)) > 50
+    titles = [name for name, _ in known.values()]
+    assert len(set(titles)) == len(titles) and all(like in looks._known()["methods"] for _, like in known.values())
+
+
+def test_a_panel_shows_the_best_of_each_kind() -> None:
+    classical = [make(name) for name in ("jpeg", "webp", "avif", "vvc")]
+    ours = [make(n) for n in ("qres3m", "qres3m_vr", "irec2_small", "mcquic_small", "fsq", "fsq [ours, seed 1]")]
+    ours[-1] = replace(ours[-1], method="fsq")
+    cited = [make(name, "published") for name in ("bpg444", "vtm18", "qarv-paper", "elic-paper")]
+    rates = {c.label: float(i) for i, c in enumerate([*classical[::-1], *ours])}
+    picked = [c.label for c in choice.chosen([*classical, *ours, *cited], rates, ("vtm18", "qarv-paper"))]
+    assert picked == ["avif", "vvc", "qres3m", "irec2_small", "mcquic_small", "bpg444", "vtm18", "qarv-paper"]
+    assert [c.label for c in choice.chosen(ours, rates)] == [c.label for c in ours]
+    few = choice.chosen([*ours, *classical], rates, most=6)
+    assert len(few) == 6 and "fsq [ours, seed 1]" not in [c.label for c in few]
+
+
+def test_names_stand_at_their_lines_where_there_is_room() -> None:
+    apart = [make("low"), make("high", gain=20)]
+    canvas = paper.draw(rd_figure(apart))
+    axes = canvas.axes[0]
+    assert axes.get_legend() is None and sorted(t.get_text() for t in axes.texts) == ["high", "low"]
+    same = [make(f"m{i}") for i in range(4)]
+    axes = paper.draw(rd_figure(same)).axes[0]
+    assert len(axes.get_legend().get_texts()) == 4 and not [t for t in axes.texts if t.get_visible()]
+
+
+def test_a_name_covers_nothing() -> None:
+    line = np.array([[0.0, 10.0], [300.0, 10.0]])
+    other = line + np.array([0, 60])
+    box = (0.0, 0.0, 300.0, 100.0)
+    first, second = labels.places([line, other], [(50, 10), (50, 10)], box)
+    assert first and second and abs(first[1] - second[1]) > 10
+    for (x, y), own in ((first, 10), (second, 70)):
+        assert 0 <= x <= 250 and not (y < own < y + 10) and not (y < 80 - own < y + 10)
+    assert labels.places([line, line + np.array([0, 8])], [(50, 30), None], (0, 0, 300, 40)) == [None, None]
+
+
+def test_long_bars_are_cut_and_short_ranges_marked() -> None:
+    good = BDResult(-5.0, 0.2, 30, 40, 4, 4, "pchip", (-6.0, -4.0), True)
+    found = {"good": good, "long": replace(good, rate_percent=845.0, low=30, high=30.5, interval=None)}
+    more = {**found, **{f"m{i}": replace(good, rate_percent=float(i), interval=None) for i in range(5)}}
+    figure = bd_figure(more, "anchor", "psnr", "kodak", "kodak", {"good": "A", "anchor": "VTM"})
+    assert figure.clip == 150 and figure.series[0].names[-1] == "long †" and figure.series[0].names[0] == "A"
+    assert any("less than 1 dB" in n for n in figure.notes) and any("cut at +150 %" in n for n in figure.notes)
+    bars = [bar.get_width() for bar in paper.draw(figure).axes[0].patches]
+    assert max(bars) == 150 and min(bars) == -5
+    assert "+845.0 %" in [text.get_text() for text in paper.draw(figure).axes[0].texts]
+    assert figures.as_data(figure)["clip"] == 150
+    assert results.range_text(more["long"], "psnr") == "30.00 to 30.50 †" and "†" not in results.range_text(
+        good, "psnr"
+    )
+
+
+@pytest.mark.parametrize("width", ["page", "column"])
+def test_a_figure_is_as_wide_as_it_will_be_printed(tmp_path: Path, width: str) -> None:
+    figure = replace(rd_figure([make(f"m{i}", gain=i) for i in range(6)]), notes=("a note",))
+    _, png, *_ = paper.render(figure, tmp_path, width=width)
+    with Image.open(png) as picture:
+        assert picture.width == pytest.approx(200 * style.WIDTHS[width], abs=1)
+    with pytest.raises(TesseraError, match="page or column"):
+        paper.render(figure, tmp_path, width="wide")
 
 
 def test_one_figure_shows_one_data_set() -> None:
@@ -83,15 +170,16 @@ def test_points_without_the_metric_are_left_out_and_told() -> None:
 def test_no_two_of_many_curves_look_alike() -> None:
     looks = [figures.look(style) for style in range(200)]
     assert len(set(looks)) == 200
-    drawn = [paper._line_style(figures.Series("s", (0.0,), (0.0,), "measured", i)) for i in range(200)]
+    drawn = [style.line_style(figures.Series("s", (0.0,), (0.0,), "measured", i)) for i in range(200)]
     assert len({(d["color"], d["marker"], str(d["linestyle"])) for d in drawn}) == 200
 
 
 def test_the_legend_reads_as_the_lines_lie() -> None:
     figure = rd_figure([make("low"), make("high", gain=2), make("middle", "published", gain=1)])
-    assert [figure.series[i].label for i in figure.order] == ["high", "middle", "low"]
+    figure = replace(figure, series=(*figure.series, *(replace(s, label=f"{s.label} 2") for s in figure.series * 2)))
+    assert [figure.series[i].label for i in figure.order][::3] == ["high", "middle", "low"]
     handles = paper.draw(figure).axes[0].get_legend().get_texts()
-    assert [text.get_text() for text in handles] == ["high", "middle (published)", "low"]
+    assert [text.get_text() for text in handles][::3] == ["high", "middle (published)", "low"]
 
 
 def test_the_figure_lies_beside_its_pictures(tmp_path: Path) -> None:
@@ -120,13 +208,13 @@ def test_speed_and_single_images_as_figures(tmp_path: Path) -> None:
 
 def test_lossless_bars_have_published_ones_between_them(tmp_path: Path) -> None:
     store = sample_results(tmp_path, kept=False)
-    (first, second) = comparisons.lossless_figures(results.lossless_table(store))
+    (second,) = comparisons.lossless_figures(results.lossless_table(store))  # of one bar there is no figure
     names = dict(zip(second.series[0].names, second.series[0].x, strict=True))
     assert names["exact"] == pytest.approx(store.cells(method="exact", dataset="kodak")[0].means["bpd"])
     assert second.name == "lossless_kodak_3_images" and {s.source for s in second.series} == {"measured", "published"}
     places = sorted((y, x) for s in second.series for x, y in zip(s.x, s.y, strict=True))
     assert [x for _, x in places] == sorted(x for _, x in places)
-    assert {s.source for s in first.series} == {"measured"} and len(paper.render(second, tmp_path / "drawn")) == 3
+    assert second.title == "Kodak (3 images): lossless rate" and len(paper.render(second, tmp_path / "drawn")) == 3
 
 
 def test_what_is_written_no_longer_goes_and_nothing_else(tmp_path: Path) -> None:

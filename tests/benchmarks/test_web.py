@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import time
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -18,61 +14,9 @@ from benchmarks import report
 from benchmarks.curves.groups import group_curves
 from benchmarks.store import Store
 from benchmarks.tables import results as tables
-from tests.support.chromium import Chromium, find_chromium
-from tests.support.report_samples import COMMIT, HOSTILE, image_name, sample_results, stored_figures, write_cell
-
-PROGRAM = find_chromium()
-needs_chromium = pytest.mark.skipif(
-    PROGRAM is None, reason="no chromium is installed (Debian: apt-get install chromium)"
-)
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    store = sample_results(tmp_path_factory.mktemp("results"))
-    stored_figures(store.root)
-    for point, counts in enumerate(((5, 3, 0, 0), (2, 2, 2, 2))):
-        write_cell(store, "books", point, "cifar10", "cifar10, first 4 test", 4, 1.5, codes=counts)
-    write_cell(store, "books", 0, "cifar10", "cifar10, first 4 test", 4, 1.5, checkpoint="another", codes=(1, 0, 0, 7))
-    write_cell(store, HOSTILE, 0, "kodak", "kodak", 3, 2.0, note=HOSTILE)
-    for point in (1, 2):
-        write_cell(store, HOSTILE, point, "kodak", "kodak", 3, 2.0)
-    cells = store.cells()
-    report.build_page(store, cells, group_curves(cells), tables.lossless_table(store))
-    return store
-
-
-@pytest.fixture(scope="module")
-def page(results: Store) -> Path:
-    return results.root / "report" / "index.html"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Chromium]:
-    assert PROGRAM is not None
-    with Chromium(PROGRAM) as browser:
-        yield browser
-
-
-@pytest.fixture
-def opened(browser: Chromium, page: Path) -> Iterator[Chromium]:
-    """The page at desktop size; afterwards it must have had no error and asked for nothing but files beside it."""
-    browser.problems.clear()
-    browser.requests.clear()
-    browser.size(1280, 900)
-    browser.open(page)
-    browser.until("document.querySelectorAll('#rd-chart .scatterlayer .trace').length > 0")
-    yield browser
-    assert browser.problems == []
-    folder = page.parents[1].as_uri() + "/"
-    assert browser.requests and all(url.startswith((folder, "data:", "blob:")) for url in browser.requests)
-
-
-def embedded(page: Path) -> dict[str, Any]:
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text(encoding="utf-8"))
-    assert found
-    data: dict[str, Any] = json.loads(found[1])
-    return data
+from tests.support.chromium import Chromium
+from tests.support.report_page import embedded, needs_chromium
+from tests.support.report_samples import COMMIT, HOSTILE, image_name, sample_results
 
 
 class Outline(HTMLParser):
@@ -127,7 +71,7 @@ def test_pictures_are_linked_only_where_they_lie(page: Path, results: Store) -> 
 
 def test_whole_sets_come_first_and_published_curves_never_join_a_subset(page: Path) -> None:
     whole, subset = embedded(page)["groups"]
-    assert (whole["title"], subset["title"], subset["subset"]) == ("kodak", "cifar10, first 4 test", True)
+    assert (whole["title"], subset["title"], subset["subset"]) == ("Kodak", "CIFAR-10, first 4 test", True)
     sources = [{s["source"] for s in g["figures"]["psnr"]["series"]} for g in (whole, subset)]
     assert sources == [{"measured", "published"}, {"measured"}]
     assert subset["figures"]["ms_ssim_db"]["series"] == [] and subset["bd"]["ms_ssim_db"]["names"] == []
@@ -229,7 +173,7 @@ def test_metric_and_data_set_switch(opened: Chromium) -> None:
     assert opened.run(axis) == "PSNR [dB]"
     opened.click("#metric label:nth-child(2)")
     assert opened.run(axis) == "MS-SSIM [dB]"
-    opened.choose("#dataset", "cifar10")
+    opened.choose("#dataset", "CIFAR-10")
     assert opened.run("document.getElementById('rd-chart').hidden")
     assert "No MS-SSIM" in opened.run("document.getElementById('rd-notes').textContent")
     opened.click("#metric label:nth-child(1)")
@@ -338,11 +282,11 @@ def test_images_with_slider_difference_and_numbers(opened: Chromium, results: St
 
 @needs_chromium
 def test_a_data_set_without_pictures_leads_to_one_that_has_them(opened: Chromium) -> None:
-    opened.choose("#dataset", "cifar10")
+    opened.choose("#dataset", "CIFAR-10")
     assert opened.run("document.querySelectorAll('#stage img').length") == 0
-    assert opened.run("document.querySelector('#missing button').textContent") == "kodak"
+    assert opened.run("document.querySelector('#missing button').textContent") == "Kodak"
     opened.click("#missing button")
-    assert opened.run("document.getElementById('dataset').selectedOptions[0].text") == "kodak"
+    assert opened.run("document.getElementById('dataset').selectedOptions[0].text") == "Kodak"
     opened.until("document.querySelectorAll('#stage img').length === 2")
 
 
@@ -365,7 +309,7 @@ def test_the_csv_holds_the_points_of_the_figure(opened: Chromium, page: Path) ->
     series = embedded(page)["groups"][0]["figures"]["psnr"]["series"]
     assert len(lines) == 1 + sum(len(s["x"]) for s in series)
     assert lines[0].startswith("data_set,curve,source,cell,reference,point,") and lines[1].startswith(
-        "kodak,alpha,measured,"
+        "Kodak,alpha,measured,"
     )
     assert lines[0].endswith(",checkpoint,commit,command") and f"alpha-ckpt,{COMMIT},python benchmarks/" in lines[1]
     for link in ("bd-csv", "speed-csv", "lossless-csv"):

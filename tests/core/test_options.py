@@ -90,7 +90,7 @@ def test_literals_are_values_or_a_sentence():
         ("benchmarks/bd_table.py", "bootstrap=abc", "bootstrap=abc must be a whole number"),
         ("benchmarks/bd_table.py", "limit=True", "limit=True must be a whole number"),
         ("benchmarks/bd_table.py", "results=", "results= must be text, not empty"),
-        ("benchmarks/report.py", "processes=-1", "processes=-1 must be a whole number, at least 1"),
+        ("benchmarks/report.py", "jobs=-1", "jobs=-1 must be a whole number, at least 1"),
         ("benchmarks/report.py", "results=", "results= must be text, not empty"),
         ("benchmarks/readme.py", "check=maybe", "check=maybe must be yes or no"),
         ("experiments.prepare", "connect_s=nan", "connect_s=nan must be a number above 0"),

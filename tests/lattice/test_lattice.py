@@ -11,8 +11,8 @@ from torch import Tensor
 
 from core.bitstream import BitstreamError
 from core.entropy import Decoder, Encoder
+from core.golay import golay_code
 from core.registry import UnknownName
-from lattice.leech import golay_code
 from lattice.points import LATTICES, Lattice, LatticeError, hermite
 from lattice.points_coder import Coder
 from lattice.reduction import BasisError, Search, lll

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -84,8 +85,10 @@ def test_official_files_are_in_the_manifest() -> None:
         for quantizer in NAMES:
             entry = entries[f"llvq_{quantizer}", data]
             assert entry["url"].endswith(f"/{FOLDERS[data]}/{NAMES[quantizer]}.ckpt")
+            assert re.fullmatch("[0-9a-f]{64}", entry["sha256"]), "known before the file is fetched"
             if data != "celeba":
                 assert entry["sha256"] == str(official(data, quantizer)[1]["sha256_ckpt"])
+    assert len({e["sha256"] for e in published}) == len(FOLDERS) * len(NAMES)
 
 
 def test_lightning_files_are_read_and_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,8 @@ from scipy import stats
 from core.bitstream import BitstreamError
 from core.codec import TesseraError
 from core.entropy import Decoder, Encoder
-from rec.coders.codes import FlatCode, OctaveCode
+from experiments.studies.rec_overhead import line_case
+from rec.coders.codes import FlatCode, OctaveCode, UnaryCode
 from rec.coders.contract import make_coder
 from rec.coders.levels import levels_of, prior_mass
 from rec.coders.ratio import ratio_of
@@ -31,7 +32,7 @@ from tests.support.shared import shared
 ROOT = Path(__file__).resolve().parents[2]
 CHANCE = 1e-4
 LN2 = math.log(2)
-GLOBAL = ("pfr", "gprs", "grs", "plain_rejection", "sp_pfr")
+GLOBAL = ("pfr", "gprs", "grs", "plain_rejection", "sp_pfr", "ring_toss", "ers")
 TREES = ("as_star", "ad_star", "gprs_sample", "gprs_dyadic", "grcs", "grcd")
 FIXED = ("argmax", "mrc", "orc", "sp_orc")
 ALL = (*GLOBAL, *TREES, *FIXED, "dad_star")
@@ -104,7 +105,7 @@ def test_exact_coders_follow_the_target(name, kl_bits):
     assert p_value(coded(name, kl_bits)[0], TARGETS[kl_bits]) > CHANCE
 
 
-@pytest.mark.parametrize("name", ["pfr", "gprs", "grs", "sp_pfr"])
+@pytest.mark.parametrize("name", ["pfr", "gprs", "grs", "sp_pfr", "ring_toss", "ers"])
 def test_exact_coders_follow_the_target_in_blocks(name):
     target = Gaussian([0.5, -1.0, 0.2], [0.5, 0.6, 0.7])
     coder = make_coder(name)
@@ -131,6 +132,8 @@ def test_rejection_looks_at_two_to_the_d_inf_candidates(name):
     ("gprs", lambda k: k + math.log2(k + 1) + 6),  # Flamich, 2023
     ("grs", lambda k: k + 2 * math.log2(k + 1) + 4),  # Harsha et al., 2007; the constant is ours
     ("orc", lambda k: k + math.log2(k + 1) + 4),  # Theis and Yosri, 2022: the bound of PFR
+    ("ring_toss", lambda k: k + math.log2(k + 1) + 2.45),  # arXiv 2604.23076
+    ("ers", lambda k: k + math.log2(k + 1) + 4),  # Phan and Khisti, 2025; the constant is ours
     *((tree, lambda k: k + math.log2(k + 1) + 6) for tree in TREES),
 ])  # fmt: skip
 @pytest.mark.parametrize("kl_bits", [2, 5])
@@ -138,6 +141,34 @@ def test_code_lengths_keep_their_bounds(name, bound, kl_bits):
     """Bits of real payloads, and none below the information that an exact sample gives, but for chance."""
     bits = 8 * len(coded(name, kl_bits)[3]) / MANY
     assert kl_bits - 0.5 < bits < bound(kl_bits)
+
+
+@pytest.mark.parametrize(("kl_bits", "excess"), [(1, 1.0), (2, 3.0), (8, 1.0)])
+def test_ring_toss_keeps_its_bound_for_other_targets(kl_bits, excess):
+    """I + log2(I + 1) + 2.45 bits (arXiv 2604.23076), whatever D_inf is, and less as the KL grows."""
+    target, coder, encoder = line_case(kl_bits, excess).target, make_coder("ring_toss", kl_bits=kl_bits), Encoder()
+    many = 200
+    coder.write([coder.encode(target, unit(), Key(4, 0, i)).symbols for i in range(many)], encoder)
+    assert 8 * len(encoder.finish()) / many < kl_bits + math.log2(kl_bits + 1) + 2.45
+
+
+def test_half_the_rings_are_missed_and_candidates_are_those_below_the_largest_ratio():
+    """Rings have P(n) = 2^-n, and 2 ln 2 2^D_inf candidates are looked at; four standard errors."""
+    _, symbols, steps, _ = coded("ring_toss", 2)
+    rings = np.array([s[0] for s in symbols])
+    assert abs(rings.mean() - 2) < 4 * math.sqrt(2 / MANY) and rings.max() > 4
+    expected = 2 * LN2 * math.exp(ratio_of(TARGETS[2], unit()).top)
+    assert abs(steps.mean() - expected) < 4 * steps.std() / math.sqrt(MANY)
+
+
+def test_ensemble_rejection_accepts_as_often_as_promised():
+    """A batch of n is accepted with a probability of n / (n - 1 + sup r) at least; four standard errors."""
+    target, largest = TARGETS[2], math.exp(ratio_of(TARGETS[2], unit()).top)
+    for extra in (0, 2):
+        coder, count = make_coder("ers", kl_bits=2, extra_bits=extra), 2 ** (2 + extra)
+        first = np.mean([coder.encode(target, unit(), Key(6, 0, i)).symbols[0] == 1 for i in range(MANY)])
+        least = count / (count - 1 + largest)
+        assert least - 4 * math.sqrt(least * (1 - least) / MANY) < first < 1
 
 
 def test_pfr_has_the_expected_logarithm():
@@ -266,6 +297,23 @@ def test_codes_write_and_read_numbers(code):
     decoder = Decoder(payload)
     assert [code.read(decoder) for _ in numbers] == numbers
     assert 8 * len(payload) == pytest.approx(sum(code.bits(n) for n in numbers), abs=40)
+
+
+def test_unary_code_costs_its_numbers_and_ends():
+    encoder, code = Encoder(), UnaryCode(6)
+    for number in (1, 3, 6):
+        code.write(number, encoder)
+    payload = encoder.finish()
+    decoder = Decoder(payload)
+    assert [code.read(decoder) for _ in range(3)] == [1, 3, 6] and sum(map(code.bits, (1, 3, 6))) == 10
+    with pytest.raises(BitstreamError, match="beyond"):
+        UnaryCode(5).read(Decoder(_unary_zeros()))
+
+
+def _unary_zeros() -> bytes:
+    encoder = Encoder()
+    encoder.encode_uniform([0] * 64, 1)
+    return encoder.finish()
 
 
 def test_octave_code_at_its_mean_keeps_the_entropy_bound():

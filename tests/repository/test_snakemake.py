@@ -5,41 +5,26 @@ Snakemake lives in an environment of its own (``./run_all.sh setup-snakemake``);
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from benchmarks.store import Store
 from experiments.plan import catalogue
 from experiments.plan.task import ROOT, chosen
+from tests.support.snakemake import needs_snakemake, numbers, undisturbed, words
 
-OWN = ROOT / ".venv" / "snakemake" / "bin" / "snakemake"
-SNAKEMAKE = str(OWN) if OWN.exists() else shutil.which("snakemake")
 SMALL = ("png-sample-lossless", "jpegls-sample-lossless")  # of the quick plan
 
 
 @pytest.fixture(autouse=True)
 def _needs_snakemake() -> None:
-    if SNAKEMAKE is None:
-        lacking = "Snakemake is not installed (./run_all.sh setup-snakemake): its runs of the plan are not tested"
-        assert "CI" not in os.environ, lacking
-        pytest.skip(lacking)
-
-
-def words(results: Path, *more: str, profile: str = "local") -> list[str]:
-    config = [f"results={results}", f"python={sys.executable}", *(word for word in more if "=" in word)]
-    targets = [word for word in more if "=" not in word]
-    return [str(SNAKEMAKE), "--profile", str(ROOT / "profiles" / profile), "--directory", str(results.parent),
-            "--snakefile", str(ROOT / "Snakefile"), *targets, "--config", *config]  # fmt: skip
+    needs_snakemake()
 
 
 def dry(results: Path, *more: str, profile: str = "local") -> str:
@@ -104,30 +89,12 @@ if name and any(w.endswith("lossless_table.py") for w in words):
 """
 
 
-def numbers(results: Path) -> dict[str, tuple[dict[str, object], list[list[object]]]]:
-    """Everything in the cells that a measurement determines: not times, memory, provenance."""
-    found = {}
-    for result in Store(results).cells():
-        frame = result.images
-        kept = [c for c in frame if not c.endswith("_s") and c != "peak_memory_mb"]
-        found[result.key] = (json.loads(result.cell.json), frame[kept].values.tolist())
-    return found
-
-
-def undisturbed(results: Path) -> float:
-    """Measure the same cells by the command alone; gives the seconds that it takes here and now."""
-    script = [sys.executable, "benchmarks/lossless_table.py", "with", "methods=png,jpegls", "dataset=sample"]
-    started = time.monotonic()
-    subprocess.run([*script, f"results={results}"], cwd=ROOT, check=True, capture_output=True)
-    return time.monotonic() - started
-
-
 def test_killed_at_any_moment_with_failing_and_hanging_jobs_it_ends_as_if_undisturbed(tmp_path):
     """A part of the quick plan: a job fails, then is killed, one hangs; Snakemake itself is killed, then run again."""
     site, results = tmp_path / "site", tmp_path / "results"
     site.mkdir()
     (site / "sitecustomize.py").write_text(FAULTS)
-    limit = str(max(25, 6 * undisturbed(tmp_path / "quiet")))  # a busy machine is no hang
+    limit = str(max(25, 6 * undisturbed(tmp_path / "quiet", "png,jpegls")))  # a busy machine is no hang
     env = {**os.environ, "PYTHONPATH": str(site), "FAULTS_LOG": str(tmp_path / "calls"), "TESSERA_LIMIT_S": limit}
     targets = [str(task.marker(results)) for task in chosen(catalogue.TASKS, SMALL)]
     log = (tmp_path / "log").open("w")

@@ -24,9 +24,10 @@ from tests.support.shared import shared
 discover()
 NAMES = ("vqvae", "vqvae_ema", "vqvae_rot", "vqvae_cosine", "vqvae_ec", "simvq", "rvq", "pq", "fsq", "lfq")
 SHIPPED = checkpoint.SHIPPED / FOLDER
-POINTS = [(name, point) for name in NAMES for point in METHODS[name].points]
+FLOAT32 = [(name, point) for name in ("ifsq", "bsq") for point in METHODS[name].points]  # trained without autocast
+POINTS = [(name, point) for name in NAMES for point in METHODS[name].points] + FLOAT32
 
-BUDGET = ("steps", "batch", "lr", "schedule", "warmup", "clip", "ema", "amp", "crop", "turns", "scales")
+BUDGET = ("steps", "batch", "lr", "schedule", "warmup", "clip", "ema", "crop", "turns", "scales")
 
 
 def method(name: str, point: Any, prior: bool = True) -> Method:
@@ -56,6 +57,7 @@ def test_equal_budgets_and_small_files() -> None:
     for name, point in POINTS:
         weights = checkpoint.find(method(name, point), "ours")
         assert weights is not None
+        assert weights.meta["recipe"]["amp"] is ((name, point) not in FLOAT32)
         recipes.append({key: weights.meta["recipe"][key] for key in BUDGET})
         parameters.append({key: weights.meta["params"][key] for key in ("channels", "hidden", "dim", "weight")})
         assert weights.meta["data"]["images"] == 60_000 and weights.meta["data"]["names"] == ["fashion_mnist"]

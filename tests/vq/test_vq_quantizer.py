@@ -35,6 +35,11 @@ MAKERS: dict[str, Callable[[], Quantizer]] = {
     "product": lambda: q.ProductQuantizer([q.EMAQuantizer(DIM // 2, 4, init="kmeans") for _ in range(2)]),
     "fsq": lambda: q.Projected(DIM, q.FSQ((8, 6, 5))),
     "lfq": lambda: q.Projected(DIM, q.LFQ(6)),
+    "ifsq": lambda: q.Projected(DIM, q.FSQ((8, 6, 5), slope=0.8)),
+    "rfsq": lambda: q.Projected(DIM, q.ResidualQuantizer([q.Standardised(q.FSQ((3, 3))) for _ in range(3)], True)),
+    "bsq": lambda: q.Projected(DIM, q.BSQ(6)),
+    "gsq": lambda: q.Projected(DIM, q.GroupedSpherical(3, 2, 4)),
+    "leech_sq": lambda: q.Projected(DIM, q.LeechSpherical()),
 }
 
 
@@ -71,7 +76,9 @@ def test_contract(name: str) -> None:
     assert all(torch.equal(v, state[k]) for k, v in quantizer.state_dict().items()), "using it changes nothing"
 
 
-@pytest.mark.parametrize("name", ["gradient", "cosine", "ema", "simvq", "product", "residual", "fsq", "lfq"])
+@pytest.mark.parametrize(
+    "name", ["gradient", "cosine", "ema", "simvq", "product", "residual", "fsq", "lfq", "bsq", "gsq"]
+)
 def test_indices_to_codes_and_back(name: str) -> None:
     """The vectors of all codes are coded as these codes; each further residual stage comes nearer."""
     quantizer = made(name)
@@ -113,6 +120,9 @@ def test_bad_input_is_one_sentence(name: str) -> None:
         (lambda: q.FSQ((8, 1)), "at least 2"),
         (lambda: q.FSQ(()), "at least 2"),
         (lambda: q.LFQ(0), "at least 1 bit"),
+        (lambda: q.BSQ(0), "at least 1 bit"),
+        (lambda: q.FSQ((3,), slope=0.0), "above 0"),
+        (lambda: q.GroupedSpherical(2, 1, 4), "at least 2 dimensions"),
         (lambda: q.ProductQuantizer.part(64, 5), "64 dimensions cannot be shared by 5 books"),
         (lambda: q.ResidualQuantizer([]), "one or more stages"),
         (lambda: q.ProductQuantizer([q.SimVQ(4, 4), q.SimVQ(2, 4)]), "one dimension"),

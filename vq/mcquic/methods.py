@@ -29,6 +29,7 @@ MODULE = "module._compressor."  # before the model's names in training checkpoin
 class McQuicMethod(Method):
     """The published model. ``m`` codebooks (the ``-qp`` of its command) of ``k`` codewords on each level."""
 
+    title: ClassVar[str] = "McQuic"
     paper: ClassVar[str] = "Zhu et al., CVPR 2022, arXiv 2203.10897"
     trains_on: ClassVar[tuple[str, ...]] = ("photographs of at least 512 pixels",)
     curve: ClassVar[str | None] = "m"
@@ -103,6 +104,7 @@ class McQuicMethod(Method):
 class McQuicSmall(McQuicMethod):
     """Ours: narrow, small codebooks, a context model over the codes; trained on a CPU."""
 
+    title: ClassVar[str] = "McQuic small"
     trains_on: ClassVar[tuple[str, ...]] = ("bsds500",)
     points: ClassVar[tuple[int, ...]] = (2, 4, 8)
     channel: int = 32
@@ -120,6 +122,7 @@ class McQuicSmall(McQuicMethod):
 class McQuicSmallVR(McQuicSmall):
     """Ours: grids twice as fine as those of ``mcquic_small``, and one set of weights for every number of codebooks."""
 
+    title: ClassVar[str] = "McQuic small, variable rate"
     trains_on: ClassVar[tuple[str, ...]] = ("photos",)
     curve: ClassVar[str | None] = "books"
     variable_rate: ClassVar[bool] = True

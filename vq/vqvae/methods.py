@@ -70,6 +70,7 @@ class SizedMethod(VQMethod):
 class Gradient(SizedMethod):
     """The codebook by gradient, from a small uniform start, nothing done about dead codes (as published)."""
 
+    title: ClassVar[str] = "VQ-VAE"
     points: ClassVar[tuple[int, ...]] = (16, 64, 256)
     init: str = "uniform"  # or kmeans, on the first batch
     revive: float = 0.0  # codes used less than this share of the mean restart at a random latent; 0: never
@@ -96,6 +97,7 @@ class Gradient(SizedMethod):
 class Cosine(Gradient):
     """A codebook of few dimensions on the unit sphere (ViT-VQGAN, arXiv 2110.04627)."""
 
+    title: ClassVar[str] = "VQ-VAE, cosine"
     paper: ClassVar[str] = "Yu et al., arXiv 2110.04627"
     points: ClassVar[tuple[int, ...]] = (256,)
     init: str = "kmeans"
@@ -109,6 +111,7 @@ class Cosine(Gradient):
 class MovingAverage(SizedMethod):
     """The codebook of moving averages, k-means start, dead codes revived: the least a baseline should do."""
 
+    title: ClassVar[str] = "VQ-VAE, EMA"
     points: ClassVar[tuple[int, ...]] = (16, 64, 256)
     init: str = "kmeans"
     revive: float = 0.03
@@ -135,6 +138,7 @@ class MovingAverage(SizedMethod):
 class Rotated(MovingAverage):
     """``vqvae_ema`` with the rotation trick instead of the straight-through gradient."""
 
+    title: ClassVar[str] = "VQ-VAE, rotation"
     paper: ClassVar[str] = "Fifty et al., arXiv 2410.06424"
     points: ClassVar[tuple[int, ...]] = (256,)
     rotation: bool = True
@@ -145,6 +149,7 @@ class Rotated(MovingAverage):
 class EntropyConstrained(VQMethod):
     """Codes chosen by distance plus ``rate_weight`` times bits: a larger weight is a lower rate."""
 
+    title: ClassVar[str] = "VQ-VAE, entropy-constrained"
     paper: ClassVar[str] = "Chou, Lookabaugh, Gray, 1989, on the backbone of arXiv 1711.00937"
     curve: ClassVar[str | None] = "rate_weight"
     points: ClassVar[tuple[float, ...]] = (0.5,)
@@ -166,6 +171,7 @@ class EntropyConstrained(VQMethod):
 class Sim(SizedMethod):
     """A frozen codebook behind one learned linear map."""
 
+    title: ClassVar[str] = "SimVQ"
     paper: ClassVar[str] = "Zhu et al., arXiv 2411.02038"
     rotation: bool = False
 
@@ -181,6 +187,7 @@ class Sim(SizedMethod):
 class Residual(VQMethod):
     """Residual stages; one set of weights serves 1 to ``max_stages`` of them."""
 
+    title: ClassVar[str] = "residual VQ"
     paper: ClassVar[str] = "Zeghidour et al., arXiv 2107.03312"
     curve: ClassVar[str | None] = "stages"
     variable_rate: ClassVar[bool] = True
@@ -202,12 +209,7 @@ class Residual(VQMethod):
 
     def codec(self, model: VQVAE) -> VQCodec:
         """A codec that uses the first ``stages`` stages."""
-        from vq.vqvae.codec import VQCodec
-        from vq.vqvae.quantizer import QuantizerError
-
-        if not 1 <= self.stages <= self.max_stages:
-            raise QuantizerError(f"stages={self.stages} must be 1 to {self.max_stages}, the stages that are trained.")
-        return VQCodec(model, self.name, checkpoint.digest(model), self.stages)
+        return _first_stages(self, model, self.stages, self.max_stages)
 
     @property
     def trained_range(self) -> tuple[int, int]:
@@ -220,6 +222,7 @@ class Residual(VQMethod):
 class Product(VQMethod):
     """The vector in equal parts, a codebook each."""
 
+    title: ClassVar[str] = "product VQ"
     paper: ClassVar[str] = "Jegou, Douze, Schmid, 2011, on the backbone of arXiv 1711.00937"
     curve: ClassVar[str | None] = "books"
     points: ClassVar[tuple[int, ...]] = (4,)
@@ -241,21 +244,61 @@ class Product(VQMethod):
 class FiniteScalar(VQMethod):
     """A few scalars, each rounded to a few levels; ``levels`` is written 8x6x5."""
 
+    title: ClassVar[str] = "FSQ"
     paper: ClassVar[str] = "Mentzer et al., arXiv 2309.15505"
     curve: ClassVar[str | None] = "levels"
     points: ClassVar[tuple[str, ...]] = ("5x3", "4x4x4", "8x6x5")
     levels: str = "8x6x5"
+    slope: float = 1.0  # of tanh at zero
 
     def quantizer(self) -> Quantizer:
         """Scalar levels behind a linear map."""
-        from vq.vqvae.quantizer import QuantizerError
         from vq.vqvae.quantizers import FSQ, Projected
 
-        try:
-            levels = [int(level) for level in str(self.levels).split("x")]
-        except ValueError:
-            raise QuantizerError(f"levels={self.levels} must be whole numbers joined by x, like 8x6x5.") from None
-        return Projected(self.dim, FSQ(levels))
+        return Projected(self.dim, FSQ(_levels(self.levels), slope=self.slope))
+
+
+@METHODS.register("ifsq")
+@dataclass(frozen=True)
+class EvenFiniteScalar(FiniteScalar):
+    """``fsq`` with the bound 2 sigmoid(1.6 z) - 1 = tanh(0.8 z), which spreads normal latents evenly."""
+
+    paper: ClassVar[str] = "arXiv 2601.17124 (iFSQ)"
+    points: ClassVar[tuple[str, ...]] = ("5x3",)  # those that are shipped
+    levels: str = "5x3"
+    slope: float = 0.8
+
+
+@METHODS.register("rfsq")
+@dataclass(frozen=True)
+class ResidualFiniteScalar(VQMethod):
+    """Residual stages of ``fsq``, each on residuals scaled to variance 1; one set of weights for all stages."""
+
+    paper: ClassVar[str] = "Zhu et al., arXiv 2508.15860"
+    curve: ClassVar[str | None] = "stages"
+    variable_rate: ClassVar[bool] = True
+    points: ClassVar[tuple[int, ...]] = (1, 2, 3, 4)
+    stages: int = 4
+    max_stages: int = 4
+    levels: str = "3x3x3"  # of a stage
+    dropout: bool = True  # train with a random number of stages in each step
+
+    def quantizer(self) -> Quantizer:
+        """Stages of scalar levels behind a linear map."""
+        from vq.vqvae.quantizers import FSQ, Projected, ResidualQuantizer, Standardised
+
+        levels, commitment = _levels(self.levels), self.commitment
+        stages = [Standardised(FSQ(levels), commitment=commitment) for _ in range(self.max_stages)]
+        return Projected(self.dim, ResidualQuantizer(stages, self.dropout))
+
+    def codec(self, model: VQVAE) -> VQCodec:
+        """A codec that uses the first ``stages`` stages."""
+        return _first_stages(self, model, self.stages, self.max_stages)
+
+    @property
+    def trained_range(self) -> tuple[int, int]:
+        """Any number of stages from the first."""
+        return 1, self.max_stages
 
 
 @METHODS.register("lfq")
@@ -263,6 +306,7 @@ class FiniteScalar(VQMethod):
 class LookupFree(VQMethod):
     """The signs of a few scalars."""
 
+    title: ClassVar[str] = "LFQ"
     paper: ClassVar[str] = "Yu et al., arXiv 2310.05737"
     curve: ClassVar[str | None] = "bits"
     points: ClassVar[tuple[int, ...]] = (8,)
@@ -274,3 +318,23 @@ class LookupFree(VQMethod):
         from vq.vqvae.quantizers import LFQ, Projected
 
         return Projected(self.dim, LFQ(self.bits, commitment=self.commitment, entropy=self.entropy))
+
+
+def _levels(written: object) -> list[int]:
+    """Levels that are written 8x6x5."""
+    from vq.vqvae.quantizer import QuantizerError
+
+    try:
+        return [int(level) for level in str(written).split("x")]
+    except ValueError:
+        raise QuantizerError(f"levels={written} must be whole numbers joined by x, like 8x6x5.") from None
+
+
+def _first_stages(method: Method, model: VQVAE, stages: int, trained: int) -> VQCodec:
+    """A codec that uses the first ``stages`` of the stages that are trained."""
+    from vq.vqvae.codec import VQCodec
+    from vq.vqvae.quantizer import QuantizerError
+
+    if not 1 <= stages <= trained:
+        raise QuantizerError(f"stages={stages} must be 1 to {trained}, the stages that are trained.")
+    return VQCodec(model, method.name, checkpoint.digest(model), stages)

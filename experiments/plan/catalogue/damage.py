@@ -22,7 +22,8 @@ FUZZED = (  # damaged streams of every family: system, decoders, weights
 
 
 def fuzz() -> Iterator[Task]:
-    """Damaged streams, 20,000 for each decoder."""
+    """Damaged streams, 20,000 for each decoder, and work that is ended at random points."""
+    yield made("vqvae", "preemption", "python benchmarks/preemption.py", ["tables/preemption.csv"])
     for system, chosen, weights in FUZZED:
         label = chosen.partition("=")[2].replace(" params.", "_").replace("=", "_")  # as the command names its file
         names = label.split(",")

@@ -27,6 +27,8 @@ BLOCKS = {  # the largest blocks of latents of rvae_small that each coder takes;
     "grcs": 1,
     "grcd": 1,
     "plain_rejection": 1,
+    "ring_toss": 1,
+    "ers": 1,
 }
 
 

@@ -1,8 +1,9 @@
-"""The VQ-VAE family on Fashion-MNIST, and the toy sources."""
+"""The VQ-VAE family on Fashion-MNIST and on CIFAR-10 in colour, and the toy sources."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from experiments.plan.catalogue.kinds import DAY, USAGE, curve, made, training
 from experiments.plan.task import Task
@@ -19,6 +20,30 @@ CODEBOOKS = {
     "pq": ("books", "4"),
     "rvq": ("stages", "4"),  # one file for 1 to 4 stages
 }
+LATER = {  # trained in float32
+    "ifsq": ("levels", "5x3", "4x4x4", "8x6x5"),
+    "rfsq": ("stages", "4"),
+    "bsq": ("bits", "8", "16"),
+    "gsq": ("groups", "2", "4"),
+    "leech_sq": ("",),
+}
+COLOUR = {  # on the training pictures of CIFAR-10, in float32
+    **{name: CODEBOOKS[name] for name in ("vqvae_ema", "simvq", "fsq", "lfq", "pq", "rvq")},
+    **LATER,
+}
+VARIABLE = ("rvq", "rfsq")  # one file for 1 to 4 stages
+
+
+class Place(NamedTuple):
+    """Where models are trained and kept: the data set, the folder of runs, and the end of names in checkpoints/."""
+
+    data: str
+    runs: str = ""
+    end: str = ""
+
+
+FASHION = Place("fashion_mnist")
+IN_COLOUR = Place("cifar10", "runs/colour", "-cifar10")
 SEEDED = {"vqvae": "size=256", "vqvae_ema": "size=256", "fsq": "levels=8x6x5"}
 TOY = (
     ("banana", "source=banana"),
@@ -34,22 +59,47 @@ TOY = (
 )
 
 
-def codebooks(family: str, system: str, methods: dict[str, tuple[str, ...]], more: str) -> Iterator[Task]:
-    """Trainings of small models on Fashion-MNIST, one for each setting of the curve."""
+def codebooks(
+    family: str, system: str, methods: dict[str, tuple[str, ...]], more: str, where: Place = FASHION
+) -> Iterator[Task]:
+    """Trainings of small models on one data set, one for each setting of the curve."""
     for method, (setting, *points) in methods.items():
         for point in points or [""]:
-            stem = f"{method}-{point}" if point and method != "rvq" else method
+            stem = f"{method}-{point}" if point and method not in VARIABLE else method
             set_to = f" params.{setting}={point}" if stem != method else ""
             command = f"python -m {family} train with method={method}{set_to} {more} half=True"
-            run = f"runs/{method}-{point or None}-seed0" if method != "rvq" else "runs/rvq-4-seed0"
-            yield training(
-                system, stem, command, "fashion_mnist_train", (f"checkpoints/{family}/{stem}", run), minutes=120
-            )
+            run = f"runs/{method}-{point or None}-seed0"
+            if where.runs:
+                run = f"{where.runs}/{stem}"
+                command += f" folder={run}"
+            folders = (f"checkpoints/{family}/{stem}{where.end}", run)
+            yield training(system, f"{stem}{where.end}", command, f"{where.data}_train", folders, minutes=120)
+
+
+def _where_trained(trained: Sequence[Task], where: Place, more: str) -> Iterator[Task]:
+    """Curves of what is not shipped, from the folders of its trainings."""
+    for task in trained:
+        options, folder = task.options, task.outputs[-1]
+        setting = [v for k, v in options.items() if k in {f"params.{s}" for s in ("size", "levels", "bits", "groups")}]
+        at = f"points={setting[0]} " if setting else ""
+        stem = task.name.removeprefix("train-")
+        yield curve(
+            "vqvae",
+            options["method"],
+            where.data,
+            f"{more}{at}weights={folder} limit=1000",
+            f"{stem}-trained",
+            [task.name],
+        )
 
 
 def vq() -> Iterator[Task]:
     """Trainings, curves and codebook usage of the VQ-VAE family, and the toy sources."""
-    trained = list(codebooks("vq", "vqvae", CODEBOOKS, "params.prior=True dataset=fashion_mnist"))
+    options = "params.prior=True dataset=fashion_mnist"
+    trained = list(codebooks("vq", "vqvae", CODEBOOKS, options))
+    later = list(codebooks("vq", "vqvae", LATER, f"{options} amp=False"))
+    yield from later
+    yield from _where_trained(later, FASHION, "")
     for method, setting in SEEDED.items():
         stem = f"{method}-{setting.partition('=')[2]}"
         for seed in (1, 2):
@@ -65,6 +115,7 @@ def vq() -> Iterator[Task]:
     for method in CODEBOOKS:
         mine = [name for name in names if name.startswith(f"train-{method}")]
         yield curve("vqvae", method, "fashion_mnist", "limit=1000", after=mine)
+    yield from _colour()
     yield made(
         "vqvae",
         "usage-vqvae",
@@ -92,3 +143,20 @@ def vq() -> Iterator[Task]:
             ("paper", "vecvq"),
             minutes=DAY,
         )
+
+
+def _colour() -> Iterator[Task]:
+    """The family in colour: trained on the training pictures of CIFAR-10, measured on its test pictures."""
+    options = "params.channels=3 params.prior=True dataset=cifar10 crop=32 amp=False"
+    trained = list(codebooks("vq", "vqvae", COLOUR, options, IN_COLOUR))
+    yield from trained
+    yield from _where_trained(trained, IN_COLOUR, "params.channels=3 ")
+    yield made(
+        "vqvae",
+        "usage-vqvae-cifar10",
+        f"python benchmarks/vqvae_table.py with dataset=cifar10 channels=3 weights={IN_COLOUR.runs} "
+        f"methods={','.join(COLOUR)}",
+        [f"tables/vqvae_cifar10_first_1000_test{end}.csv" for end in ("", "_usage")],
+        "cifar10",
+        [task.name for task in trained],
+    )

@@ -1,4 +1,4 @@
-"""Quantisers made of quantisers: of the residual, stage after stage, and of the parts of a vector."""
+"""Quantisers made of quantisers: of the residual, stage after stage, of scaled vectors, and of parts of a vector."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from core.parallel import broadcast
+from core.parallel import all_sum, broadcast, world_size
 from vq.vqvae.quantizer import Quantizer, QuantizerError, straight_through
+
+SMALL = 1e-6  # added to variances
 
 
 class ResidualQuantizer(Quantizer):
@@ -50,6 +53,48 @@ class ResidualQuantizer(Quantizer):
         if not (self.training and self.dropout):
             return len(self.stages)
         return int(broadcast(torch.randint(1, len(self.stages) + 1, (1,), device=device)))
+
+
+class Standardised(Quantizer):
+    """A quantiser of vectors that are scaled to mean 0 and variance 1 in each dimension first, and back after it.
+
+    The invertible normalisation of RFSQ (arXiv 2508.15860): without it later stages get residuals that are small
+    against their range. Means and variances are moving averages over all ranks, constants of the trained model. The
+    commitment is to the scaled-back vectors: without it the encoder grows its latents, and the variances with them.
+    """
+
+    def __init__(self, inner: Quantizer, *, commitment: float = 0.25, decay: float = 0.99) -> None:
+        super().__init__(inner.dim, inner.codebook_sizes)
+        self.inner, self.commitment, self.decay = inner, commitment, decay
+        self.mean: Tensor
+        self.variance: Tensor
+        self.ready: Tensor
+        self.register_buffer("mean", torch.zeros(inner.dim))
+        self.register_buffer("variance", torch.ones(inner.dim))
+        self.register_buffer("ready", torch.tensor(False))
+
+    def quantize(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See ``Quantizer.quantize``; in training the averages move first."""
+        if self.training:
+            self._follow(rows.detach())
+        vectors, codes, loss = self.inner.quantize((rows - self.mean) / self._spread())
+        vectors = vectors * self._spread() + self.mean
+        return vectors, codes, loss + self.commitment * F.mse_loss(rows, vectors.detach())
+
+    def lookup(self, codes: Tensor) -> Tensor:
+        """See ``Quantizer.lookup``."""
+        return self.inner.lookup(codes) * self._spread() + self.mean
+
+    def _spread(self) -> Tensor:
+        return (self.variance + SMALL).sqrt()
+
+    @torch.no_grad()
+    def _follow(self, rows: Tensor) -> None:
+        moments = all_sum(torch.stack([rows.mean(0), rows.square().mean(0)])) / world_size()
+        share = 1 - self.decay if bool(self.ready) else 1.0
+        self.mean.lerp_(moments[0], share)
+        self.variance.lerp_((moments[1] - moments[0].square()).clamp(min=0), share)
+        self.ready.fill_(True)
 
 
 class ProductQuantizer(Quantizer):

@@ -58,13 +58,23 @@ class Digits(Quantizer):
 
 
 class FSQ(Digits):
-    """Finite scalar quantisation (Mentzer et al., arXiv 2309.15505): bounded, rounded to levels, no auxiliary loss."""
+    """Finite scalar quantisation (Mentzer et al., arXiv 2309.15505): bounded, rounded to levels, no auxiliary loss.
+
+    ``slope`` 0.8 is iFSQ (arXiv 2601.17124), whose bound 2 sigmoid(1.6 z) - 1 = tanh(0.8 z) spreads normal latents
+    evenly over [-1, 1].
+    """
+
+    def __init__(self, levels: Sequence[int], *, slope: float = 1.0) -> None:
+        super().__init__(levels)
+        if not 0 < slope < math.inf:
+            raise QuantizerError(f"slope={slope} of the bound must be above 0.")
+        self.slope = slope
 
     def quantize(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rows (N, dim) -> values in [-1, 1]."""
         levels = torch.tensor(self.levels, dtype=rows.dtype, device=rows.device)
         half, even = (levels - 1) * 1.001 / 2, (levels % 2 == 0) * 0.5  # a little room, so that tanh reaches the ends
-        bounded = torch.tanh(rows + torch.atanh(even / half)) * half - even
+        bounded = torch.tanh(self.slope * rows + torch.atanh(even / half)) * half - even
         whole = straight_through(bounded, bounded.round())
         width = torch.div(levels, 2, rounding_mode="floor")
         return whole / width, self.pack((whole.detach().round() + width).long()), rows.new_zeros(())
@@ -95,9 +105,7 @@ class LFQ(Digits):
         loss = self.commitment * F.mse_loss(rows, signs)
         if self.training:
             logits = 4 * rows / self.temperature  # of a softmax over -|z - c|**2 / temperature, one bit of it
-            ones = torch.sigmoid(logits)
-            decided = F.binary_cross_entropy_with_logits(logits, ones)  # their own entropy, the mean over all bits
-            loss = loss + self.entropy * (decided - _bit_entropy(ones.mean(0)).mean())
+            loss = loss + self.entropy * entropy_loss(logits)
         return straight_through(rows, signs), self.pack(positive.long()), loss
 
     def lookup(self, codes: Tensor) -> Tensor:
@@ -126,6 +134,13 @@ class Projected(Quantizer):
         """See ``Quantizer.lookup``."""
         vectors: Tensor = self.up(self.inner.lookup(codes)).detach()
         return vectors
+
+
+def entropy_loss(logits: Tensor) -> Tensor:
+    """Entropy in nats of a bit of one row, minus that of the mean over rows: logits (N, bits), the mean over bits."""
+    ones = torch.sigmoid(logits)
+    decided = F.binary_cross_entropy_with_logits(logits, ones)  # their own entropy, the mean over all bits
+    return decided - _bit_entropy(ones.mean(0)).mean()
 
 
 def _bit_entropy(p: Tensor) -> Tensor:
