@@ -192,6 +192,10 @@ class Method(Parameters):
         if check_effort(effort) and not self.searches:
             raise TesseraError(f"{self.name} has no search at the encoder: leave search={effort} out.")
 
+    def warming(self, codec: Codec) -> Codec:
+        """What runs once before a measurement: the codec itself, or one that runs the same code in less time."""
+        return codec
+
     def searching(self, codec: Codec, effort: int) -> Codec:
         """The codec itself (0), or the one whose ``compress`` spends ``effort`` on a search."""
         self.check_search(effort)

@@ -296,7 +296,7 @@ def _measure(job: Job, images: ImageSet, store: Store, request: Evaluation, sacr
         train_fingerprints=checkpoint.seen(weights) if weights else (),
         trained_on=data.get("names", ()),
         keep_images=request.keep_images,
-        warm=plain,
+        warm=method.warming(plain),
         metrics=request.metrics,
     )
 

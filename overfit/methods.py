@@ -6,7 +6,7 @@ al., 2024 (arXiv 2403.11651). ``docs/methods/overfit.md`` says where we differ.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from core.codec import Codec, Method, TesseraError
@@ -38,6 +38,10 @@ class CoolChicSmall(Method):
         from overfit.codec import OverfitCodec
 
         return OverfitCodec(self.name, float(self.lmb), self.steps)
+
+    def warming(self, codec: Codec) -> Codec:
+        """One step instead of a whole fit."""
+        return replace(self, steps=1).codec()
 
     def stream_point(self, stream: bytes) -> None:
         """A stream does not say for which lambda it was made."""

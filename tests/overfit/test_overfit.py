@@ -198,6 +198,12 @@ def test_encoding_works_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> N
     assert np.array_equal(codec().decompress(stream), decoded) and decoded.shape == image.shape
 
 
+def test_a_measurement_warms_up_with_one_step() -> None:
+    method = CoolChicSmall(lmb=0.004, steps=500)
+    warm = method.warming(method.codec())
+    assert warm.steps == 1 and warm.lmb == 0.004  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("wrong", [{"lmb": 0}, {"lmb": float("nan")}, {"lmb": "x"}, {"steps": 0}, {"steps": 1.5}])
 def test_wrong_parameters_are_refused_with_a_sentence(wrong: dict[str, object]) -> None:
     with pytest.raises(TesseraError, match=r"coolchic_small must be a (whole )?number from"):
