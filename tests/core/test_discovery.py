@@ -144,7 +144,9 @@ def test_commands_say_what_is_left_out(tmp_path: Path) -> None:
 
     shown = run("vq", "help")
     assert shown.returncode == 0, shown.stderr
-    assert "left out: vq.broken cannot be imported here (the package package_that_is_absent is not" in " ".join(shown.stdout.split())
+    assert "left out: vq.broken cannot be imported here (the package package_that_is_absent is not" in " ".join(
+        shown.stdout.split()
+    )
     options = ("with", "limit=1", "keep_images=False", f"results={tmp_path / 'results'}")
     several = run("vq", "evaluate", *options, "methods=broken_method,png")
     assert several.returncode == 0, several.stderr

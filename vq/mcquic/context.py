@@ -100,7 +100,9 @@ class Context(nn.Module):
         ``words`` (1, C, h, w) per level may be mixtures of codewords; ``groups`` says how many codebooks are in use.
         """
         levels: Any = self.levels
-        fields = [torch.cat([w * level.scale, torch.ones_like(w[:, :1])], 1) for w, level in zip(words, levels, strict=True)]
+        fields = [
+            torch.cat([w * level.scale, torch.ones_like(w[:, :1])], 1) for w, level in zip(words, levels, strict=True)
+        ]
         coarser = [*fields[1:], None]
         return [
             [F.log_softmax(logits[0], -1) for logits in level.logits(*these)]

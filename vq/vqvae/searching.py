@@ -111,7 +111,9 @@ def codewords(quantizer: Quantizer, books: int) -> tuple[Tensor, list[Tensor]]:
     vectors = quantizer.lookup(some)
     summed = offset + sum(table[column] for table, column in zip(tables, some.unbind(1), strict=True))
     if not torch.allclose(vectors, summed, rtol=1e-3, atol=1e-4 * float(vectors.abs().max())):
-        raise TesseraError("the vectors of this quantiser are no sums of codewords, which a search needs: leave it out.")
+        raise TesseraError(
+            "the vectors of this quantiser are no sums of codewords, which a search needs: leave it out."
+        )
     return offset, tables
 
 
