@@ -1,7 +1,7 @@
 """Search at the encoder of a VQ-VAE: codes of all positions and books together, for the bits and for the picture.
 
-Every quantiser here gives sums of codewords, one of each book, so that a mixture of codes has a mean vector; the decoder
-paints it, and the prior, which sees the mean embeddings of the neighbours, says what each code costs there.
+Every quantiser here gives sums of codewords, one of each book, so that a mixture of codes has a mean vector; the
+decoder paints it, and the prior, which sees the mean embeddings of the neighbours, says what each code costs there.
 """
 
 from __future__ import annotations

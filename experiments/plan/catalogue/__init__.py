@@ -10,6 +10,7 @@ from experiments.plan.catalogue.longer import longer
 from experiments.plan.catalogue.mcquic import mcquic
 from experiments.plan.catalogue.qres import qres
 from experiments.plan.catalogue.rec import rec
+from experiments.plan.catalogue.search import search
 from experiments.plan.catalogue.vq import vq
 from experiments.plan.task import Task
 
@@ -18,4 +19,4 @@ __all__ = ["JOBS", "REPORT", "SYSTEMS", "TASKS"]
 SYSTEMS = ("classical", "qres", "mcquic", "vecvq", "vqvae", "llvq", "rec")
 JOBS = ("quick", "paper", *SYSTEMS, "longer")
 REPORT = Task("report", "report", "report", "python benchmarks/report.py", JOBS)
-TASKS = (*prepare(), *classical(), *qres(), *mcquic(), *vq(), *lattice(), *rec(), *fuzz(), *longer(), REPORT)
+TASKS = (*prepare(), *classical(), *qres(), *mcquic(), *vq(), *lattice(), *rec(), *fuzz(), *search(), *longer(), REPORT)
