@@ -1,9 +1,9 @@
-"""How codebooks are used on a data set: effective size, perplexity, entropy, dead codes, beside bits and distortion.
+"""Use of codebooks on a data set: effective size, perplexity, entropy, dead codes, beside bits and distortion.
 
     python benchmarks/codebook_usage.py with dataset=fashion_mnist methods=vqvae,vqvae_ema,fsq limit=1000
     python benchmarks/codebook_usage.py with dataset=fashion_mnist method=vqvae_ema points=64 weights=PATH
-    python benchmarks/codebook_usage.py with experiment=vqvae          # all of it for the VQ-VAE family
-    python benchmarks/codebook_usage.py with experiment=llvq           # the table of LL-VQ-VAE
+
+``vqvae_table.py`` has all of it for the VQ-VAE family, ``llvq_table.py`` is the table of LL-VQ-VAE.
 
 Cells that exist are not computed again, and every stored cell of these methods is shown, whatever weights it was
 measured with: one command per checkpoint, then one with all methods. The table goes to <results>/tables, the figures
@@ -24,7 +24,7 @@ from core.codec import TesseraError
 from core.registry import METHODS
 from experiments.evaluate import evaluate, evaluation_config, say
 from experiments.request import Evaluation
-from experiments.wiring import experiment, guarded, run_named, with_defaults
+from experiments.wiring import experiment, guarded, run_or_moved, with_defaults
 
 ex = experiment(__file__, "codebook_usage", evaluation_config, {"smoke": {"limit": 2}})
 with_defaults(ex, {"method": "vqvae_ema", "dataset": "fashion_mnist", "keep_images": False})
@@ -61,4 +61,4 @@ def codebook_usage(config: dict[str, Any], sacred_run: Any) -> int:
 
 
 if __name__ == "__main__":
-    run_named(ex, {"llvq": "experiments.studies.llvq", "vqvae": "experiments.studies.vqvae_family"})
+    run_or_moved(ex, {"llvq": "llvq_table", "vqvae": "vqvae_table"})

@@ -1,4 +1,4 @@
-"""What a search at the encoder saves against what it takes: a figure and a table, from measured cells only.
+"""Rate saved by a search at the encoder against its seconds: a figure and a table, from measured cells only.
 
     python benchmarks/rd_curve.py with method=qres3m_vr dataset=kodak limit=4             # the curve without a search
     python benchmarks/rd_curve.py with method=qres3m_vr dataset=kodak limit=4 search=100  # and with, for each N

@@ -1,14 +1,14 @@
-"""How fast codecs are and where the time goes, beside what this machine can do at all, measured in the same run.
+"""Speed of codecs and where the time goes, beside what this machine can do at all, measured in the same run.
 
     python benchmarks/speed.py with method=qres3m_vr
     python benchmarks/speed.py with method=qres34m weights=PATH                # a 512x768 crop, one CPU thread
     python benchmarks/speed.py with method=qres34m weights=fresh height=2048 width=2048 repeats=1
     python benchmarks/speed.py with methods=qres3m_vr,jpeg
     python benchmarks/speed.py with method=qres34m device=cuda batches=1,16    # images per second
-    python benchmarks/speed.py with experiment=quantizers                      # quantisers alone, ns per vector
-    python benchmarks/speed.py with experiment=search                          # nearest codes, beside other searches
-    python benchmarks/speed.py with experiment=training                        # steps, plain and with our kernels
     python benchmarks/speed.py with smoke
+
+Of quantisers alone: ``quantizer_speed.py``; of the search for nearest codes: ``search_speed.py``; of training steps:
+``train_speed.py``.
 
 Seconds are process CPU time on a CPU (what other processes take does not count) and synchronised wall time on a GPU;
 each is the median of ``repeats`` after one warm-up. The table goes to results/tables/speed_<methods>.
@@ -32,7 +32,7 @@ from core import checkpoint, devices
 from core.codec import Image
 from core.places import default_results
 from core.registry import discover
-from experiments.wiring import changed, configured, default_params, experiment, guarded, run_named, sequence
+from experiments.wiring import changed, configured, default_params, experiment, guarded, run_or_moved, sequence
 
 NAMED = {"smoke": {"method": "qres3m_vr", "weights": "fresh", "height": 64, "width": 64, "repeats": 1}}
 
@@ -105,11 +105,4 @@ def speed(config: dict[str, Any], sacred_run: Any) -> int:
 
 
 if __name__ == "__main__":
-    run_named(
-        ex,
-        {
-            "quantizers": "experiments.studies.quantizer_speed",
-            "search": "experiments.studies.search_speed",
-            "training": "experiments.studies.train_speed",
-        },
-    )
+    run_or_moved(ex, {"quantizers": "quantizer_speed", "search": "search_speed", "training": "train_speed"})

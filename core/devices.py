@@ -25,3 +25,13 @@ def available(name: object) -> str:
         except (RuntimeError, AssertionError):
             pass
     raise TesseraError(f"device={name} is not available here: use device=cpu, or run on a machine with an NVIDIA GPU.")
+
+
+def bfloat16(device: str) -> bool:
+    """Whether a device multiplies bfloat16 itself; where it does not, autocast is many times slower than float32."""
+    import torch
+
+    if device != "cpu":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    known = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch has no public word for either
+    return any(getattr(torch.cpu, name, bool)() for name in known)

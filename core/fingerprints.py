@@ -1,4 +1,4 @@
-"""What a checkpoint says of its training images: fingerprints in its ``meta.json``, or where they are many, in a file.
+"""Fingerprints of a checkpoint's training images: in its ``meta.json``, or where they are many, in a file.
 
 Such a file holds the first 8 bytes of each image's SHA-256, sorted. It is named for its own contents and looked for
 beside the weights and one folder above, so that all checkpoints of a data set can share one.

@@ -1,4 +1,4 @@
-"""What the authors' files of QRes-VAE and McQuic share: rANS with a 64-bit state, 32-bit words and 16-bit tables.
+"""rANS as the authors' files of QRes-VAE and McQuic have it: a 64-bit state, 32-bit words and 16-bit tables.
 
 A string is the final state's low word and high word, then the other words in the order they are decoded in. The coder
 is Duda's (arXiv 1311.2540) in the arrangement of ryg_rans. Our own streams are coded by ``core.entropy``.

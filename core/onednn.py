@@ -7,6 +7,7 @@ construction. Float32 or bfloat16, on a CPU; ask ``available`` first. Results di
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -23,6 +24,17 @@ def available() -> bool:
     """Whether torch has oneDNN here, with these operations, and it is switched on."""
     on = torch.backends.mkldnn.is_available() and bool(torch._C._get_mkldnn_enabled())
     return on and hasattr(_OPS, "_linear_pointwise") and hasattr(_OPS, "_convolution_pointwise")
+
+
+@cache
+def takes(dtype: torch.dtype) -> bool:
+    """Whether oneDNN, where ``available``, computes in a type on this processor: bfloat16 needs AVX-512 or the like."""
+    weight = torch.zeros(1, 1, 1, 1, dtype=dtype)
+    try:
+        Convolution(weight, None)(weight)
+    except RuntimeError:
+        return False
+    return True
 
 
 class Linear:

@@ -1,4 +1,4 @@
-"""Where results are: what the repository ships is only read, what is measured here goes to a folder of the user's own.
+"""Places of results: what the repository ships is only read, what is measured here goes to a folder of the user's own.
 
 The user's folder is ``results/local``, or what the environment variable ``TESSERA_RESULTS`` names. Without
 ``results=DIR`` commands write there and read both, the user's first. Any other folder is read alone: so is ``results``

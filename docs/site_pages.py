@@ -1,4 +1,4 @@
-"""What MkDocs needs beyond docs/: pages and pictures from elsewhere in the repository, and API pages from docstrings.
+"""Additions to MkDocs: pages and pictures from elsewhere in the repository, and API pages from docstrings.
 
 In the site every file lies where it lies in the repository, those of docs/ at the top, so a link that works in the
 repository works in the site once its target is written relative to that place.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, NoReturn
 
 from core import manual
+from core.codec import TesseraError
 from core.commandline import piped
 from core.registry import METHODS, discover, unknown
 from experiments.wiring import ROOT, Scope, experiment, fail, guarded, run, with_defaults
@@ -35,6 +37,15 @@ class Command:
         return scope, body, {**(named or {}), **(self.named or {})}
 
 
+@dataclass(frozen=True)
+class Offer:
+    """What a family makes of a command line: its words, defaults of options, and commands besides those of all."""
+
+    words: Sequence[str]
+    defaults: Mapping[str, Any]
+    commands: Mapping[str, Command] = field(default_factory=dict)
+
+
 COMMANDS = {
     "train": Command("experiments.train"),
     "evaluate": Command("experiments.evaluate"),
@@ -43,10 +54,19 @@ COMMANDS = {
 }
 
 
-def main(family: str, defaults: Mapping[str, Any], extra: Mapping[str, Command] | None = None) -> NoReturn:
-    """Run ``python -m FAMILY COMMAND with ...``; ``defaults`` replace configuration values where a command has them."""
+def main(family: str) -> NoReturn:
+    """Run ``python -m FAMILY COMMAND with ...``.
+
+    ``experiments/families/FAMILY.py``, where there is one, says what the family's command line means: its function
+    ``offer`` takes the words and returns an ``Offer``, whose defaults go to the commands that have such options.
+    """
     discover()
-    commands = {**COMMANDS, **(extra or {})}
+    try:
+        offered = _offer(family, sys.argv)
+    except TesseraError as error:
+        fail(error)
+    sys.argv[:] = offered.words
+    commands = {**COMMANDS, **offered.commands}
     word = sys.argv[1] if len(sys.argv) > 1 else "help"
     if word in manual.WORDS:
         raise SystemExit(piped(lambda: print(help_text(family, commands)) or 0))
@@ -55,9 +75,14 @@ def main(family: str, defaults: Mapping[str, Any], extra: Mapping[str, Command] 
     scope, body, named = commands[word].load(word)
     ex = experiment(__file__, f"{family}_{word}", scope, named)
     known = ex.configurations[0]()
-    with_defaults(ex, {key: value for key, value in defaults.items() if key in known})
+    with_defaults(ex, {key: value for key, value in offered.defaults.items() if key in known})
     ex.main(guarded(body))
     run(ex, [f"-m {family} {word}", *sys.argv[2:]], about(family, word, body))
+
+
+def _offer(family: str, words: Sequence[str]) -> Offer:
+    name = f"experiments.families.{family}"
+    return import_module(name).offer(words) if find_spec(name) else Offer(words, {})
 
 
 def help_text(family: str, commands: Mapping[str, Command]) -> str:

@@ -1,4 +1,4 @@
-"""Which method, parameters and weights made a stream, told by the fingerprint in its header.
+"""Origin of a stream: the method, parameters and weights that the fingerprint in its header stands for.
 
 A fingerprint is computed from weights, so weights have to be loaded to be compared: those that are shipped, that were
 fetched, and that lie below ``runs/``. What is learned is kept in the cache folder (``fingerprints.json``), and so is

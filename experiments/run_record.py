@@ -1,4 +1,4 @@
-"""What a run folder is of: method, parameters, data and recipe, so that nothing else is trained on in it.
+"""Record of a run folder: method, parameters, data and recipe, so that nothing else is trained on in it.
 
 ``run.json`` is written before the first step. Another command in the same folder would go on from weights that have
 seen other images, which no checkpoint would then tell of; it is refused, naming what differs. What may differ is how

@@ -8,6 +8,7 @@ command resumes, also with more ``steps``; another one is refused in the same fo
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -62,7 +63,7 @@ def train_config() -> None:
     warmup = 200
     clip = 2.0
     ema = 0.999
-    amp = True  # bfloat16 autocast
+    amp = None  # bfloat16 autocast: True or False; default: where the device multiplies bfloat16 itself
     seed = 0
     device = "cpu"
     threads = 1  # per process
@@ -97,6 +98,7 @@ def train(config: Mapping[str, Any], run: Any) -> int:
     discover()
     torch.set_num_threads(int(config["threads"]))
     method = make_method(config["method"], changed(config["params"], config["method"]))
+    config = {**config, "amp": _autocast(config["amp"], config["device"])}
     recipe = _recipe(config)
     folder = Path(config["folder"] or f"runs/{method.name}-{method.point}-seed{config['seed']}")
     start = branch.start(method, config["init"], folder)  # before the processes, which find what it keeps
@@ -187,6 +189,16 @@ def describe(method: Method, recipe: TrainConfig, config: Mapping[str, Any], dat
         "made": {k: origin[k] for k in ("commit", "dirty", "versions", "cpu", "gpu", "threads", "command")}
         | {"processes": parallel.world_size()},
     }
+
+
+def _autocast(asked: object, device: str) -> bool:
+    """Whether to train under bfloat16 autocast."""
+    own = devices.bfloat16(devices.available(device))
+    if asked not in (True, False, None):
+        raise TesseraError(f"amp={asked} must be True or False.")
+    if asked is True and not own:
+        print("note: this device has no arithmetic for bfloat16; amp=False is several times faster.", file=sys.stderr)
+    return own if asked is None else bool(asked)
 
 
 def _recipe(config: Mapping[str, Any]) -> TrainConfig:

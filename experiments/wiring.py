@@ -1,4 +1,4 @@
-"""What every command shares: Sacred experiments, readable errors, and their exit codes.
+"""Base of every command: Sacred experiments, readable errors, and their exit codes.
 
 Commands read ``python SCRIPT [COMMAND] with key=value ...``. ``help`` says what a script is for and lists its options;
 ``print_config``, ``-F DIR`` and ``with FILE.json`` are Sacred's. A user's mistake is one sentence on stderr and exit
@@ -129,15 +129,22 @@ def help_text(ex: Experiment, about: str = "") -> str:
     return manual.page(about or manual.docstring(script), options, ("named configs", named), ("also", more))
 
 
-def run_named(ex: Experiment, others: Mapping[str, str]) -> NoReturn:
-    """Run the experiment that ``experiment=NAME`` on the command line names, ``ex`` where none is named.
+def run_or_moved(ex: Experiment, moved: Mapping[str, str]) -> NoReturn:
+    """Run ``ex``; or what ``experiment=NAME`` stood for, which is a script of its own now (until the next release).
 
-    ``others``: name -> the module whose ``ex`` it is, which is imported only then.
+    ``moved``: name -> the script in ``benchmarks/``, which is imported only then.
     """
     name = next((word.partition("=")[2] for word in sys.argv if word.startswith("experiment=")), None)
-    if name is not None and name not in others:
-        fail(unknown("experiment", name, others))
-    run(ex if name is None else import_module(others[name]).ex)
+    if name is None:
+        run(ex)
+    if name not in moved:
+        fail(unknown("experiment", name, moved))
+    script = f"benchmarks/{moved[name]}.py"
+    print(f"experiment={name} is a script of its own: python {script} with ...", file=sys.stderr)
+    sys.argv[:] = [script, *(word for word in sys.argv[1:] if word != f"experiment={name}")]
+    if sys.argv[-1] == "with":
+        sys.argv.pop()
+    run(import_module(f"benchmarks.{moved[name]}").ex)
 
 
 def fail(error: TesseraError) -> NoReturn:
@@ -284,7 +291,7 @@ def _observe(ex: Experiment, words: Sequence[str]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".writable").touch()
-        (folder / ".writable").unlink()
+        (folder / ".writable").unlink(missing_ok=True)  # another command may have been faster
     except OSError as error:
         raise TesseraError(
             f"{folder} cannot be written ({error.strerror}): give another place with results=DIR."

@@ -16,14 +16,7 @@ python -m qres pictures with method=qres3m_vr  # samples, progressive decoding, 
 python -m qres sizes with method=qres3m_vr points=4,16 dataset=kodak  # against files of the official code
 """
 
-from experiments.family import Command, main
-
-FIGURES = ("sample", "progressive", "bits", "preview", "interpolate", "inpaint")
-EXTRA = {
-    **dict.fromkeys(FIGURES, Command("experiments.families.qres")),
-    "sizes": Command("experiments.studies.official_sizes"),
-    "pictures": Command("experiments.studies.qres_pictures"),
-}
+from experiments.family import main
 
 if __name__ == "__main__":
-    main("qres", {"method": "qres3m_vr"}, EXTRA)
+    main("qres")

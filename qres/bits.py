@@ -1,4 +1,4 @@
-"""Where the bits of an image go: the model's estimate at every latent block and position."""
+"""Map of an image's bits: the model's estimate at every latent block and position."""
 
 from __future__ import annotations
 

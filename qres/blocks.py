@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.depthwise import depthwise
+from core.modules import bias_of
 from core.pointwise import Gelu, gelu
 from qres import fused
 
@@ -83,7 +84,7 @@ class CNX(nn.Module):
 
     def _depthwise(self, x: Tensor) -> Tensor:
         if self.conv_dw.kernel_size == (1, 1):  # a per-channel affine map; the convolution kernel is 100 times slower
-            return x * self.conv_dw.weight.view(1, -1, 1, 1) + self.conv_dw.bias.view(1, -1, 1, 1)
+            return x * self.conv_dw.weight.view(1, -1, 1, 1) + bias_of(self.conv_dw).view(1, -1, 1, 1)
         return depthwise(x, self.conv_dw)
 
 
@@ -93,7 +94,7 @@ class CNXDown(CNX):
     def __init__(self, width: int, out: int, rate: int = 2, embedding: int = 0, gamma: float = 1e-6) -> None:
         super().__init__(width, 7, embedding, gamma)
         self.downsapmle = nn.Conv2d(width, out, rate, stride=rate)  # spelled as in the published checkpoints
-        nn.init.zeros_(self.downsapmle.bias)
+        nn.init.zeros_(bias_of(self.downsapmle))
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """(B, C, h, w) -> (B, out, h / rate, w / rate)."""
@@ -143,7 +144,7 @@ class VD(nn.Module):
         self.c3 = nn.Conv2d(hidden, hidden, kernel, padding=kernel // 2)
         self.c4 = nn.Conv2d(hidden, out, 1)
         for conv in (self.c1, self.c2, self.c3, self.c4):
-            nn.init.zeros_(conv.bias)
+            nn.init.zeros_(bias_of(conv))
         if zero:
             nn.init.zeros_(self.c4.weight)
 
@@ -189,6 +190,9 @@ class Latent(nn.Module):
 class VDLatent(Latent):
     """The latent block of QRes-VAE: posterior and prior are four convolutions each."""
 
+    prior: VD
+    z_proj: nn.Sequential
+
     def __init__(
         self, width: int, z: int, kernel: int, blocks: int, embedding: int = 0, gamma: float = 1e-6, least: int = 0
     ) -> None:
@@ -199,11 +203,11 @@ class VDLatent(Latent):
         self.resnet_end = CNX(width, kernel, embedding, gamma)
         self.posterior = VD(2 * width, hidden, z, small)
         self.prior = VD(width, hidden, 2 * z, small, zero=True)
-        self.z_proj = nn.Sequential(
-            nn.Conv2d(z, hidden // 2, small, padding=small // 2), Gelu(), nn.Conv2d(hidden // 2, width, 1)
-        )
+        narrow = nn.Conv2d(z, hidden // 2, small, padding=small // 2)
+        widen = nn.Conv2d(hidden // 2, width, 1)
+        self.z_proj = nn.Sequential(narrow, Gelu(), widen)
         with torch.no_grad():
-            self.z_proj[2].weight.mul_(math.sqrt(blocks / 3))
+            widen.weight.mul_(math.sqrt(blocks / 3))
 
     def infer(self, f: Tensor, e: Tensor, condition: Tensor | None = None) -> Tensor:
         """As of ``Latent``; lambda changes nothing here."""
@@ -216,6 +220,9 @@ class AdaLatent(Latent):
     ``feature`` is the width of the encoder's features. The posterior's ConvNeXt blocks have ratio 2 whatever the
     ratio of the two others is.
     """
+
+    prior: nn.Conv2d
+    z_proj: nn.Conv2d
 
     def __init__(
         self, width: int, z: int, kernel: int, ratio: float, feature: int, *, embedding: int, gamma: float = 1e-6
@@ -232,7 +239,7 @@ class AdaLatent(Latent):
         self.z_proj = nn.Conv2d(z, width, 1)
         self.prior = nn.Conv2d(width, 2 * z, 1)
         for conv in (self.post_merge, self.posterior, self.z_proj, self.prior):
-            nn.init.zeros_(conv.bias)
+            nn.init.zeros_(bias_of(conv))
 
     def infer(self, f: Tensor, e: Tensor, condition: Tensor | None = None) -> Tensor:
         """As of ``Latent``."""
@@ -243,5 +250,5 @@ class AdaLatent(Latent):
 def up(width: int, out: int, rate: int) -> nn.Sequential:
     """A 1x1 convolution and a pixel shuffle: (B, width, h, w) -> (B, out, rate h, rate w)."""
     conv = nn.Conv2d(width, out * rate * rate, 1)
-    nn.init.zeros_(conv.bias)
+    nn.init.zeros_(bias_of(conv))
     return nn.Sequential(conv, nn.PixelShuffle(rate))

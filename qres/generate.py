@@ -1,4 +1,4 @@
-"""What a quantised hierarchical VAE can do besides coding: samples, blends, repairs, pictures with parts missing.
+"""Pictures from a quantised hierarchical VAE besides coding: samples, blends, repairs, pictures with parts missing.
 
 All of it is one walk down the decoder that differs in where the latent of each block comes from::
 

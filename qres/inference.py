@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core import onednn
+from core.modules import bias_of, of_kind, padding_of
 from qres.blocks import CNX, VD, AdaCNX, AdaLatent, CNXDown, Gaussian, Latent, VDLatent
 from qres.network import QResVAE
 
@@ -38,11 +39,7 @@ class Network:
         self.arch, self._bias = model.arch, model.decoder.bias
         self._bottom_up = [_packed(block) for block in model.encoder.enc_blocks]
         self._top_down = [_packed(block) for block in model.decoder.dec_blocks]
-        self._heads = (
-            [_Up(head[0], head[1].upscale_factor) for head in model.out_net.values()]
-            if model.out_net is not None
-            else []
-        )
+        self._heads = [_packed(head) for head in model.out_net.values()] if model.out_net is not None else []
 
     def features(self, images: Tensor, condition: Tensor | None = None) -> dict[int, Tensor]:
         """As ``QResVAE.features``."""
@@ -80,7 +77,7 @@ def _packed(block: nn.Module) -> Any:
     if type(block) in kinds:
         return kinds[type(block)](block)
     if isinstance(block, nn.Sequential):
-        return _Up(block[0], block[1].upscale_factor)
+        return _Up(of_kind(block[0], nn.Conv2d), of_kind(block[1], nn.PixelShuffle).upscale_factor)
     if isinstance(block, nn.Identity):
         return lambda x, condition: x
     return lambda x, condition: _nhwc(block(_nchw(x)))  # up-sampling layers of qres17m
@@ -118,12 +115,17 @@ class _Linear(onednn.Linear):
         return made
 
 
+def _pointwise(conv: nn.Conv2d) -> _Linear:
+    """A 1x1 convolution as a matrix."""
+    return _Linear(conv.weight.flatten(1), bias_of(conv))
+
+
 class _Conv:
     """A convolution without stride, same padding: (B, h, w, in) -> (B, h, w, out), then GELU if asked."""
 
     def __init__(self, conv: nn.Conv2d, gelu: bool) -> None:
-        self.halo, self.after = conv.padding[0], "gelu" if gelu else ""
-        self.convolution = onednn.Convolution(conv.weight, conv.bias, conv.padding, groups=conv.groups)
+        self.halo, self.after = padding_of(conv)[0], "gelu" if gelu else ""
+        self.convolution = onednn.Convolution(conv.weight, conv.bias, padding_of(conv), groups=conv.groups)
 
     def __call__(self, x: Tensor) -> Tensor:
         return _nhwc(self.convolution(_nchw(x), self.after))
@@ -135,10 +137,11 @@ class _CNX:
     def __init__(self, block: CNX) -> None:
         conv = block.conv_dw
         pointwise = conv.kernel_size == (1, 1)
-        self.scale = (conv.weight.view(-1), conv.bias) if pointwise else None
+        self.scale = (conv.weight.view(-1), bias_of(conv)) if pointwise else None
         self.depthwise = None if pointwise else _Conv(conv, gelu=False)
         self.norm, self.modulation = block.norm, block.modulation
-        fc1, fc2, gamma = block.mlp["fc1"], block.mlp["fc2"], block.gamma.view(-1)
+        fc1, fc2 = (of_kind(block.mlp[name], nn.Linear) for name in ("fc1", "fc2"))
+        gamma = block.gamma.view(-1)
         self.fc1, self.fc2 = _Linear(fc1.weight, fc1.bias), _Linear(gamma[:, None] * fc2.weight, gamma * fc2.bias)
 
     def __call__(self, x: Tensor, condition: Tensor | None) -> Tensor:
@@ -201,7 +204,7 @@ class _Patch:
 
     def __init__(self, conv: nn.Conv2d) -> None:
         self.rate, self.out = conv.stride[0], conv.out_channels
-        self.linear = _Linear(conv.weight.detach().permute(0, 2, 3, 1).reshape(self.out, -1), conv.bias)
+        self.linear = _Linear(conv.weight.detach().permute(0, 2, 3, 1).reshape(self.out, -1), bias_of(conv))
 
     def __call__(self, x: Tensor, condition: Tensor | None) -> Tensor:
         b, height, width, c = x.shape
@@ -219,7 +222,8 @@ class _Up:
     def __init__(self, conv: nn.Conv2d, rate: int) -> None:
         self.rate, r, out = rate, rate, conv.out_channels // rate**2
         weight = conv.weight.detach().view(out, r, r, -1).permute(1, 2, 0, 3).reshape(out * r * r, -1)
-        self.linear, self.out = _Linear(weight, conv.bias.detach().view(out, r, r).permute(1, 2, 0).reshape(-1)), out
+        bias = bias_of(conv).detach().view(out, r, r).permute(1, 2, 0).reshape(-1)
+        self.linear, self.out = _Linear(weight, bias), out
 
     def __call__(self, x: Tensor, condition: Tensor | None) -> Tensor:
         b, h, w, c = x.shape
@@ -236,10 +240,10 @@ class _VD:
 
     def __init__(self, block: VD, widths: tuple[int, ...]) -> None:
         first = block.c1.weight.flatten(1).split(widths, dim=1)
-        zero = torch.zeros_like(block.c1.bias)
-        self.first = [_Linear(w, zero if i else block.c1.bias) for i, w in enumerate(first)]
+        bias = bias_of(block.c1)
+        self.first = [_Linear(w, torch.zeros_like(bias) if i else bias) for i, w in enumerate(first)]
         self.middle = [_Conv(block.c2, gelu=True), _Conv(block.c3, gelu=True)]
-        self.last = _Linear(block.c4.weight.flatten(1), block.c4.bias)
+        self.last = _pointwise(block.c4)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         b, height, width, _ = inputs[0].shape
@@ -279,6 +283,10 @@ class _Latent:
         """Run the front block on the state and give the prior it implies."""
         return Latent.bounded(_nchw(self.prior(self.front(f, condition))))
 
+    def merge(self, f: Tensor, z: Tensor, condition: Tensor | None) -> Tensor:
+        """Add the latent to the state and run the end block."""
+        raise NotImplementedError
+
 
 class _VDLatent(_Latent):
     """The latent block of QRes-VAE."""
@@ -287,8 +295,8 @@ class _VDLatent(_Latent):
         super().__init__(block)
         width = len(block.resnet_front.gamma)
         self.posterior, self.prior = _VD(block.posterior, (width, width)), _VD(block.prior, (width,))
-        self.project = _Conv(block.z_proj[0], gelu=True)
-        self.widen = _Linear(block.z_proj[2].weight.flatten(1), block.z_proj[2].bias)
+        self.project = _Conv(of_kind(block.z_proj[0], nn.Conv2d), gelu=True)
+        self.widen = _pointwise(of_kind(block.z_proj[2], nn.Conv2d))
 
     def infer(self, f: Tensor, e: Tensor, condition: Tensor | None = None) -> Tensor:
         """As ``Latent.infer``."""
@@ -312,11 +320,11 @@ class _AdaLatent(_Latent):
         super().__init__(block)
         self.posterior0, self.posterior1 = _CNX(block.posterior0), _CNX(block.posterior1)
         self.posterior2, self.posterior = _CNX(block.posterior2), _Conv(block.posterior, gelu=False)
-        merge, width = block.post_merge, len(block.post_merge.bias)
+        merge, width = block.post_merge, block.post_merge.out_channels
         weights = merge.weight.flatten(1).split((width, merge.in_channels - width), dim=1)
-        self.from_f, self.from_e = _Linear(weights[0], merge.bias), _Linear(weights[1], torch.zeros(width))
-        self.prior = _Linear(block.prior.weight.flatten(1), block.prior.bias).on
-        self.widen = _Linear(block.z_proj.weight.flatten(1), block.z_proj.bias)
+        self.from_f, self.from_e = _Linear(weights[0], bias_of(merge)), _Linear(weights[1], torch.zeros(width))
+        self.prior = _pointwise(block.prior).on
+        self.widen = _pointwise(block.z_proj)
 
     def infer(self, f: Tensor, e: Tensor, condition: Tensor | None = None) -> Tensor:
         """As ``Latent.infer``."""

@@ -10,8 +10,9 @@ Coding: s_i = round(posterior_i - mean_i), z_i = s_i + mean_i; s_i is entropy-co
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -40,8 +41,8 @@ class Encoder(nn.Module):
         kind, *args = layer
         if kind == "patch":
             return nn.Conv2d(3, args[0], args[1], stride=args[1])
-        block = {"cnx": CNX, "down": CNXDown}[kind]
-        return block(*args, embedding=arch.embedding, gamma=arch.gamma)
+        kinds: dict[str, Callable[..., nn.Module]] = {"cnx": CNX, "down": CNXDown}
+        return kinds[kind](*args, embedding=arch.embedding, gamma=arch.gamma)
 
     def forward(self, x: Tensor, condition: Tensor | None) -> dict[int, Tensor]:
         """Normalised images (B, 3, H, W) -> {height: features (B, C, height, width)}."""
@@ -53,8 +54,20 @@ class Encoder(nn.Module):
         return features
 
 
-class Decoder(nn.Module):
-    """The top-down path: latent blocks and up-sampling layers in order, and the learned start."""
+class TopDown:
+    """What a top-down path is made of: latent blocks and up-sampling layers in order, and the learned start."""
+
+    dec_blocks: nn.ModuleList
+    bias: nn.Parameter  # (1, W0, 1, 1)
+    memory_format: torch.memory_format
+
+    def start(self, batch: int, height: int, width: int) -> Tensor:
+        """The state before the first latent, (B, W0, height, width)."""
+        return self.bias.expand(batch, -1, height, width).contiguous(memory_format=self.memory_format)
+
+
+class Decoder(TopDown, nn.Module):
+    """The top-down path as a module of its own."""
 
     def __init__(self, arch: Architecture) -> None:
         super().__init__()
@@ -66,19 +79,14 @@ class Decoder(nn.Module):
     def _block(layer: Layer, arch: Architecture) -> nn.Module:
         kind, *args = layer
         if kind == "latent":
-            return VDLatent(
-                *args, blocks=len(arch.latents), embedding=arch.embedding, gamma=arch.gamma, least=arch.least
-            )
+            width, z, kernel = args
+            return VDLatent(width, z, kernel, len(arch.latents), arch.embedding, arch.gamma, arch.least)
         if kind == "up":
             return up(*args)
         if kind == "nearest":
             return nn.Upsample(scale_factor=args[0])
         width, out, kernel = args
         return nn.ConvTranspose2d(width, out, kernel, stride=2, padding=kernel // 2, output_padding=1)
-
-    def start(self, batch: int, height: int, width: int) -> Tensor:
-        """The state before the first latent, (B, W0, height, width)."""
-        return self.bias.expand(batch, -1, height, width).contiguous(memory_format=self.memory_format)
 
 
 class QResVAE(nn.Module):
@@ -95,6 +103,13 @@ class QResVAE(nn.Module):
 
     training_options: ClassVar[tuple[str, ...]] = ("straight_through", "hard_tail", "lambda_draw")
     code_log_likelihood = staticmethod(code_log_likelihood)  # what the quantised path counts as its rate
+    if TYPE_CHECKING:  # modules under these names; properties in subclasses whose checkpoints have others
+
+        @property
+        def decoder(self) -> TopDown: ...
+
+        @property
+        def embedding(self) -> nn.Module | None: ...
 
     def __init__(
         self, arch: Architecture, lmb: float, lmb_range: tuple[float, float] = (4, 2048), target: str = "mse"
@@ -110,8 +125,8 @@ class QResVAE(nn.Module):
     def _build(self, arch: Architecture) -> None:
         """Make the modules, under the names of the published checkpoints."""
         self.encoder = Encoder(arch)
-        self.decoder = Decoder(arch)
-        self.embedding = LambdaEmbedding(arch.embedding) if arch.embedding else None
+        self.add_module("decoder", Decoder(arch))
+        self.add_module("embedding", LambdaEmbedding(arch.embedding) if arch.embedding else None)
         self.out_net: nn.ModuleDict | None = None
         if arch.decoder[-1][0] == "latent":  # the lossless model: mean and log-scale of each pixel
             width = arch.decoder[-1][1]

@@ -12,10 +12,11 @@ import math
 import torch
 from torch import Tensor, nn
 
+from core.modules import bias_of
 from qres.architectures import Architecture, Layer
 from qres.blocks import AdaCNX, AdaLatent, up
 from qres.likelihood import coarse_log_likelihood
-from qres.network import Decoder, Encoder, QResVAE
+from qres.network import Encoder, QResVAE, TopDown
 
 PERIOD, MAX_LAMBDA = 64, 8192  # sinusoids take lambdas from 1 to 8192 as 0 to 64
 
@@ -26,7 +27,7 @@ def _block(layer: Layer, arch: Architecture) -> nn.Module:
     if kind in ("patch", "down"):
         width, out, rate = args if kind == "down" else (3, *args)
         conv = nn.Conv2d(width, out, rate, stride=rate)
-        nn.init.zeros_(conv.bias)
+        nn.init.zeros_(bias_of(conv))
         return conv
     if kind in ("cnx", "latent"):
         return {"cnx": AdaCNX, "latent": AdaLatent}[kind](*args, embedding=arch.embedding, gamma=arch.gamma)
@@ -62,7 +63,7 @@ def position(lmb: Tensor) -> Tensor:
     return torch.log(lmb) * PERIOD / math.log(MAX_LAMBDA)
 
 
-class QARVModel(QResVAE):
+class QARVModel(QResVAE, TopDown):
     """The network of QARV, under the names of the published checkpoint; training is for squared error.
 
     ``lmb`` is the lambda where none is drawn. Training draws one per image, uniformly on the scale of its cube root.
@@ -70,7 +71,6 @@ class QARVModel(QResVAE):
 
     code_log_likelihood = staticmethod(coarse_log_likelihood)
     memory_format = torch.channels_last
-    start = Decoder.start
 
     def __init__(self, arch: Architecture, lmb: float, lmb_range: tuple[float, float] = (16, 2048)) -> None:
         super().__init__(arch, lmb, lmb_range)

@@ -23,6 +23,7 @@ import torch
 from pytorch_msssim import ms_ssim
 from torch import Tensor
 
+from core import devices
 from core.codec import Image, TesseraError, check_effort
 from core.images import as_rgb
 from qres.blocks import Gaussian
@@ -49,7 +50,8 @@ class Window:
 
     def cut(self, x: Tensor, stride: int) -> Tensor:
         """The window of a tensor (B, C, H / stride, W / stride)."""
-        return x[(..., *(slice(s.start // stride, s.stop // stride) for s in self.outer))]
+        rows, columns = (slice(s.start // stride, s.stop // stride) for s in self.outer)
+        return x[..., rows, columns]
 
     def keep(self, found: Tensor, into: Tensor, stride: int) -> None:
         """Put the kept part of what a window found into the whole."""
@@ -57,7 +59,8 @@ class Window:
             slice((i.start - o.start) // stride, (i.stop - o.start) // stride)
             for i, o in zip(self.inner, self.outer, strict=True)
         )
-        into[(..., *(slice(s.start // stride, s.stop // stride) for s in self.inner))] = found[..., rows, columns]
+        to_rows, to_columns = (slice(s.start // stride, s.stop // stride) for s in self.inner)
+        into[..., to_rows, to_columns] = found[..., rows, columns]
 
 
 class SearchingCodec:
@@ -121,7 +124,8 @@ def search(
     ``means`` are the encoder's, (B, z, h, w) for each block; large images are searched window by window.
     """
     found = [mean.clone() for mean in means]
-    for window in windows(*images.shape[2:], network.stride):
+    height, width = images.shape[2:]
+    for window in windows(height, width, network.stride):
         rows, columns = window.outer
         inside = [(min(h, rows.stop) - rows.start, min(w, columns.stop) - columns.start) for h, w in sizes]
         strides = [images.shape[2] // mean.shape[2] for mean in found]
@@ -162,7 +166,7 @@ class Descent:
         self.start = [mean.clone() for mean in means]
         with torch.no_grad():  # None for a folded network
             self.condition = network.condition(images.new_full((len(images),), network.lmb))
-        self.autocast = torch.autocast(images.device.type, torch.bfloat16, enabled=_fast_bfloat16(images.device))
+        self.autocast = torch.autocast(images.device.type, torch.bfloat16, enabled=devices.bfloat16(str(images.device)))
 
     def run(self, steps: int) -> list[Tensor]:
         """The best means found, those of the start where none is better."""
@@ -204,8 +208,8 @@ class Descent:
             symbols = means[i] - prior.mean
             low = torch.floor(symbols).detach()
             share = soft_share(symbols - low, steepness)
-            both = [code_log_likelihood(s, prior.scale) for s in (low, low + 1)]
-            nats = nats - torch.lerp(*both, share).sum((1, 2, 3))
+            below, above = (code_log_likelihood(s, prior.scale) for s in (low, low + 1))
+            nats = nats - torch.lerp(below, above, share).sum((1, 2, 3))
             return low + share + prior.mean
 
         with self.autocast:
@@ -254,10 +258,3 @@ def _signed(image: Image) -> Tensor:
     """uint8 (H, W, 1 or 3) -> (1, 3, H, W) in (-1, 1)."""
     pixels = torch.from_numpy(np.ascontiguousarray(as_rgb(image))).permute(2, 0, 1)[None]
     return pixels.float() / 127.5 - 1
-
-
-def _fast_bfloat16(device: torch.device) -> bool:
-    """Whether steps in bfloat16, which find the same symbols in less time, are faster than in float32."""
-    if device.type == "cpu":
-        return torch.cpu._is_avx512_bf16_supported()
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -12,16 +12,7 @@ python -m rec decompress with method=irec2_small params.beta=0.01 input=photo.ts
 Everything else is as for every family: ``python -m rec COMMAND with method=NAME ...``.
 """
 
-import sys
-
-from core.codec import TesseraError
-from experiments.families.rec import commands, defaults, translated
 from experiments.family import main
-from experiments.wiring import fail
 
 if __name__ == "__main__":
-    try:
-        sys.argv[:] = translated(sys.argv)
-    except TesseraError as error:
-        fail(error)
-    main("rec", defaults(sys.argv), commands(sys.argv))
+    main("rec")

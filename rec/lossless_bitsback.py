@@ -44,7 +44,8 @@ class BitsBackCodec:
     def compress(self, image: Image) -> bytes:
         """uint8 (H, W, 1 or 3) -> stream, the first bits included."""
         packed = self.chain([image])
-        return bitstream.pack(Stream(self.fingerprint, *image.shape, (packed.payload,), _check([image])))
+        height, width, channels = image.shape
+        return bitstream.pack(Stream(self.fingerprint, height, width, channels, (packed.payload,), _check([image])))
 
     def decompress(self, stream: bytes) -> Image:
         """Stream -> uint8 (H, W, 1 or 3); ``BitstreamError`` for a damaged or foreign stream."""

@@ -106,7 +106,8 @@ class LossyCodec:
 
     def rated(self, rate: str, image: Image) -> tuple[float, Image]:
         """What a perfect coder would need, in bits, and what it would decode."""
-        return tuple(self.ideal(image))
+        bits, shown = self.ideal(image)
+        return bits, shown
 
     def payload_bits(self, stream: bytes) -> int:
         """Bits of coded latents."""

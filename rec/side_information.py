@@ -1,4 +1,4 @@
-"""What travels beside the indices: how many steps each block has, and its schedule.
+"""Side information beside the indices: how many steps each block has, and its schedule.
 
 Both are coded adaptively: the table of every number follows from the numbers before it, in whole-number arithmetic.
 """

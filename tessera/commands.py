@@ -61,8 +61,4 @@ def families() -> list[Command]:
 
 def parts() -> list[Command]:
     """Parts of experiments/ and benchmarks/ that are run by themselves."""
-    found = []
-    for name, module in PARTS.items():
-        place = ROOT / module.replace(".", "/")
-        found.append(Command(name, module, place / "__main__.py" if place.is_dir() else place.with_suffix(".py")))
-    return found
+    return [Command(name, module, ROOT / module.replace(".", "/") / "__main__.py") for name, module in PARTS.items()]

@@ -1,4 +1,4 @@
-"""What every classical codec shares as a method: checked parameters, and a note with versions written on demand."""
+"""Base of the classical codecs: checked parameters, and a note with versions that is written on demand."""
 
 from __future__ import annotations
 

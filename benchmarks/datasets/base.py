@@ -1,4 +1,4 @@
-"""What a data set is: a function that finds images, and the facts that every table must carry about them.
+"""Data sets: a function that finds images, and the facts that every table must carry about them.
 
 A data set is one decorated function in one file of this folder::
 

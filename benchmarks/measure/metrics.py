@@ -1,4 +1,4 @@
-"""What is measured on a decoded image: a table of metrics, each with its unit, direction and smallest image.
+"""Metrics of a decoded image, each with its unit, direction and smallest image.
 
 A metric compares the 8-bit decoded image with the original, one image at a time; averages over images are taken by
 whoever holds the images. To add one, decorate a function:

@@ -1,4 +1,4 @@
-"""Where numbers come from: commit, versions, machine and command, without names of hosts or absolute paths."""
+"""Provenance of numbers: commit, versions, machine and command, without names of hosts or absolute paths."""
 
 from __future__ import annotations
 

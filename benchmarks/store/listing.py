@@ -1,4 +1,4 @@
-"""What a command wrote last time: files of names that it writes no longer can go, without a guess at whose they are.
+"""List of the files a command wrote: those it writes no longer can go, without a guess at whose they are.
 
 The list lies in the results folder, with a digest of each file. A file that is not in it, or that somebody wrote since,
 is never touched.

@@ -171,10 +171,12 @@ class Store:
         for folder in places.listed(self.root, "cells/*"):
             if folder.name.startswith("."):
                 continue
-            try:
-                found.append(_read(folder))
-            except StoreError as error:
-                problems.append(str(error))
+            for place in dict.fromkeys((folder, *(root / "cells" / folder.name for root in self.roots[1:]))):
+                try:  # a damaged cell of the user's own does not hide the shipped one
+                    found.append(_read(place))
+                    break
+                except StoreError as error:
+                    problems += [str(error)] if place.exists() else []
         return found, problems
 
     def cells(self, **filters: Any) -> list[CellResult]:

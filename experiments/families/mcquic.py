@@ -1,4 +1,4 @@
-"""What McQuic needs beside the commands of every family: its data set, a table of file sizes, its training recipe."""
+"""Commands of McQuic beside those of every family: its data set, a table of file sizes, its training recipe."""
 
 from __future__ import annotations
 

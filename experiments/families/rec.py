@@ -7,7 +7,7 @@ from typing import Any
 
 from core.codec import TesseraError
 from core.registry import unknown
-from experiments.family import Command
+from experiments.family import Command, Offer
 
 MODELS = {
     "resnet_vae": "rvae",
@@ -51,6 +51,12 @@ RECIPES = {
     "irec2_small": (SMALL_LOSSY, PUBLISHED_LOSSY),
 }  # what a method is trained with, and what the named config 'paper' stands for
 METHOD = "rvae_small"
+
+
+def offer(words: Sequence[str]) -> Offer:
+    """The command line of ``python -m rec``."""
+    ours = translated(words)
+    return Offer(ours, defaults(ours), commands(ours))
 
 
 def translated(words: Sequence[str]) -> list[str]:

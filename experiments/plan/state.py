@@ -1,4 +1,4 @@
-"""How far the tasks of the plan are: counted from what is stored, with the reasons why something cannot run here."""
+"""State of the plan's tasks: counted from what is stored, with the reasons why something cannot run here."""
 
 from __future__ import annotations
 

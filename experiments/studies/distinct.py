@@ -1,4 +1,4 @@
-"""How many distinct vectors of whole numbers there are, and their entropy, over streams of any length.
+"""Count of distinct vectors of whole numbers, and their entropy, over streams of any length.
 
     counter = DistinctCounter()                    # or DistinctCounter(sketch=True)
     for rows in batches: counter.add(rows)         # whole numbers (N, d) below 2**31 in magnitude

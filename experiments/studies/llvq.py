@@ -1,9 +1,4 @@
-"""The table of LL-VQ-VAE, published beside measured: distinct vectors, quality, entropy, coded bits, reconstructions.
-
-Distinct vectors are counted over all training images; everything else is of the evaluation split, with the coder's
-counts from training images. Rows that exist are not computed again. A data set that is not here leaves its published
-numbers alone in the table.
-"""
+"""The table of LL-VQ-VAE, published beside measured: distinct vectors, quality, entropy, coded bits, pictures."""
 
 from __future__ import annotations
 
@@ -30,7 +25,7 @@ from core.codec import Image, Method, MissingWeights, TesseraError
 from core.download import DownloadError
 from core.registry import discover, make_method, unknown
 from experiments.studies.distinct import DistinctCounter
-from experiments.wiring import experiment, guarded, sequence
+from experiments.wiring import sequence
 
 DATASETS = ("fashion_mnist", "celeba", "ffhq")
 QUANTIZERS = ("vq", "vq_ema", "sparse", "dense")
@@ -40,9 +35,11 @@ CELEBA_SIDE = 148  # the published central crop
 AT_ONCE = 512  # images that are read together
 
 
+NAMED = {"smoke": {"dataset": "fashion_mnist", "limit": 20}}
+
+
 def llvq_config() -> None:
     """Options (a Sacred config scope: each variable is one)."""
-    experiment = "llvq"
     dataset = None  # fashion_mnist, celeba, ffhq; default: all three
     quantizers = "vq,vq_ema,sparse,dense"
     weights = "official"  # or a folder with files such as fashion-mnist_sparse_lattice.safetensors
@@ -236,7 +233,3 @@ def _pictures(row: Row, config: Mapping[str, Any], shown: Sequence[Any]) -> list
     originals = [prepared(image, row.dataset) for image in test]
     first = [] if shown else [("original", originals)]
     return [*first, (row.quantizer, [codec.decompress(codec.compress(image)) for image in originals])]
-
-
-ex = experiment(__file__, "codebook_llvq", llvq_config, {"smoke": {"dataset": "fashion_mnist", "limit": 20}})
-ex.main(guarded(llvq))

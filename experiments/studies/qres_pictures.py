@@ -1,4 +1,4 @@
-"""What the papers on hierarchical VAEs show of a model: pictures with the numbers below them, one record per kind.
+"""Pictures that papers on hierarchical VAEs show of a model, with the numbers below them, one record per kind.
 
 python -m qres pictures with method=qres3m_vr                               # the weights we ship
 python -m qres pictures with method=qres3m_vr kinds=samples,inpainting seed=1

@@ -1,10 +1,4 @@
-"""What a quantiser costs per vector: lattices against codebooks, in nanoseconds on one CPU thread.
-
-    python benchmarks/speed.py with experiment=quantizers
-
-Latents are standard normal; each number is the median over repeats of the process's CPU time (synchronised wall time
-on a GPU) for one call on a batch, divided by its vectors.
-"""
+"""Cost of a quantiser per vector: lattices against codebooks, in nanoseconds on one CPU thread."""
 
 from __future__ import annotations
 
@@ -22,7 +16,6 @@ from benchmarks.store import records
 from benchmarks.tables.files import for_screen
 from core import devices
 from core.places import default_results
-from experiments.wiring import experiment, guarded
 from lattice.points import LATTICES
 from lattice.quantizers import Codebook, DiagonalLattice, MovingCodebook
 from lattice.reduction import Search, lll
@@ -35,7 +28,6 @@ DIM = 64
 
 def quantizer_speed_config() -> None:
     """Options (a Sacred config scope: each variable is one)."""
-    experiment = "quantizers"
     vectors = 12544  # of one call: 64 pictures of 14 x 14
     repeats = 15
     threads = 1
@@ -140,7 +132,3 @@ def _backward(module: torch.nn.Module, z: Tensor) -> Callable[[], Any]:
 def _skewed(dim: int) -> Any:
     """A random basis, as training may make one."""
     return np.eye(dim) + 0.3 * np.random.default_rng(0).standard_normal((dim, dim))
-
-
-ex = experiment(__file__, "speed_quantizers", quantizer_speed_config, NAMED)
-ex.main(guarded(quantizer_speed))

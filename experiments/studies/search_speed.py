@@ -1,11 +1,4 @@
-"""How fast the nearest code is found, beside the matrix product alone, faiss and vector-quantize-pytorch in one run.
-
-    python benchmarks/speed.py with experiment=search
-
-Vectors and codes are standard normal. Seconds are the smallest of ``repeats`` after one warm-up, memory is what that
-first call adds to the peak of the process. vector-quantize-pytorch gets fewer vectors where there are many codes,
-because its memory is vectors times codes; compare it by nanoseconds per vector.
-"""
+"""Speed of the search for nearest codes, beside the matrix product alone, faiss and vector-quantize-pytorch."""
 
 from __future__ import annotations
 
@@ -25,7 +18,6 @@ from benchmarks.store import records
 from benchmarks.tables.files import for_screen
 from core import onednn
 from core.places import default_results
-from experiments.wiring import experiment, guarded
 from vq import search
 
 NAMED = {"smoke": {"vectors": 64, "repeats": 1}}
@@ -48,7 +40,6 @@ class Way:
 
 def search_speed_config() -> None:
     """Options (a Sacred config scope: each variable is one)."""
-    experiment = "search"
     vectors = 98304
     repeats = 5
     threads = 1
@@ -68,10 +59,6 @@ def search_speed(config: Mapping[str, Any], run: Any) -> int:
             print(sentence)
     print(*table.write(frame, config["results"], "speed_search", caption), sep="\n")
     return 0
-
-
-ex = experiment(__file__, "speed_search", search_speed_config, NAMED)
-ex.main(guarded(search_speed))
 
 
 def _rows(codes: int, vectors: int, repeats: int) -> Iterator[dict[str, Any]]:

@@ -1,13 +1,4 @@
-"""What a training step costs, with plain torch and with the compiled kernels, interleaved on the same machine.
-
-    python benchmarks/speed.py with experiment=training
-    python benchmarks/speed.py with experiment=training methods=qres34m_vr batch=4 crop=128 repeats=10
-
-Two processes of one thread take the same steps of the same untrained model in turns: one with TESSERA_KERNELS=0, one
-with kernels and memory that is kept. Seconds are process CPU time; the ratio is the median over neighbouring steps.
-Each also says how far the untrained model's gradients under bfloat16 autocast are from those in float32, as a share of
-their norm.
-"""
+"""Cost of a training step, with plain torch and with the compiled kernels, interleaved on the same machine."""
 
 from __future__ import annotations
 
@@ -34,7 +25,7 @@ from core.codec import TesseraError
 from core.places import default_results
 from core.registry import discover, make_method
 from core.train import TrainConfig, Trainer
-from experiments.wiring import experiment, guarded, sequence
+from experiments.wiring import sequence
 
 NAMED = {"smoke": {"methods": "qres3m_vr", "batch": 1, "crop": 64, "repeats": 2}}
 SIDES = ("plain", "kernels")
@@ -42,7 +33,6 @@ SIDES = ("plain", "kernels")
 
 def train_speed_config() -> None:
     """Options (a Sacred config scope: each variable is one)."""
-    experiment = "training"
     methods = "qres34m_vr,qres3m_vr"
     batch = 4
     crop = 128
@@ -153,7 +143,3 @@ def gradients(model: nn.Module, images: torch.Tensor, amp: bool) -> torch.Tensor
         loss = model(images.contiguous(memory_format=torch.channels_last)).loss
     loss.backward()
     return torch.cat([p.grad.double().flatten() for p in model.parameters() if p.grad is not None])
-
-
-ex = experiment(__file__, "speed_training", train_speed_config, NAMED)
-ex.main(guarded(train_speed))

@@ -1,12 +1,4 @@
-"""The VQ-VAE family on one data set: every shipped model with static tables and with its prior, and several seeds.
-
-    python benchmarks/codebook_usage.py with experiment=vqvae                  # the first 1000 images of the test set
-    python benchmarks/codebook_usage.py with experiment=vqvae limit=None
-
-Cells that exist are not computed again. Written to <results>/tables and <results>/figures: what each model spends with
-and without the prior beside its use of codes and its quality, the spread over seeds, usage per book, rate against
-distortion, use over training, histograms and reconstructions.
-"""
+"""The VQ-VAE family on one data set: every shipped model with static tables and with its prior, and several seeds."""
 
 from __future__ import annotations
 
@@ -35,7 +27,7 @@ from core.places import default_results
 from core.registry import discover, make_method
 from experiments.evaluate import Outcome, evaluate, say
 from experiments.request import Asked, Evaluation
-from experiments.wiring import experiment, guarded, sequence
+from experiments.wiring import sequence
 
 NAMED = {"smoke": {"limit": 2, "methods": "simvq", "pictures": 1}}
 SEEDED = {"vqvae": 256, "vqvae_ema": 256, "fsq": "8x6x5"}
@@ -46,7 +38,6 @@ PSNR = Axis("psnr", "PSNR", "dB")
 
 def vq_family_config() -> None:
     """Options (a Sacred config scope: each variable is one)."""
-    experiment = "vqvae"
     methods = "vqvae,vqvae_ema,vqvae_rot,vqvae_cosine,vqvae_ec,simvq,rvq,pq,fsq,lfq"
     dataset = "fashion_mnist"
     limit = 1000  # only the first images; None: all
@@ -82,10 +73,6 @@ def vq_family(config: Mapping[str, Any], run: Any) -> int:
         print(*written, sep="\n")
     say(outcome)
     return outcome.code
-
-
-ex = experiment(__file__, "codebook_usage_vqvae", vq_family_config, NAMED)
-ex.main(guarded(vq_family))
 
 
 def _cells(name: str, common: Evaluation, outcome: Outcome, prior: bool = False, **seeded: Any) -> list[CellResult]:

@@ -1,4 +1,4 @@
-"""What the coders of this folder share: how a block's budget travels, and how an index becomes symbols and bits.
+"""Base of the coders in this folder: how a block's budget travels, and how an index becomes symbols and bits.
 
 Codes of the index depend on the KL that both sides expect. Where the model fixes it (a channel of known mutual
 information, an IsoKL VAE), ``kl_bits`` says so; otherwise the block's own KL, rounded up to whole bits, is its first

@@ -1,4 +1,4 @@
-"""How whole numbers from 1 on become bits: an octave, then the place in it.
+"""Code of whole numbers from 1 on: an octave, then the place in it.
 
 A number n >= 1 is its octave k = floor(log2 n), coded with a geometric law of a stated mean, and its k lower bits as
 they are. The octave masses of Zipf's law n^-s are geometric, and within an octave the law is nearly flat (0.03 bits at

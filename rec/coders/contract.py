@@ -1,4 +1,4 @@
-"""What a coder of relative entropy coding is, and the registry they are all in.
+"""Contract of the coders of relative entropy coding, and the registry they are all in.
 
 A coder turns a sample of a target distribution into symbols, given a coding distribution (the prior) and a key of
 shared randomness; prior, key and symbols give back the same sample, bit for bit, without the target.

@@ -1,4 +1,4 @@
-"""What training, estimating, encoding and decoding of a hierarchy of latents share: one visit per latent.
+"""One visit per latent of a hierarchy, which training, estimating, encoding and decoding share.
 
 A model's generative pass goes from the top to the image and asks at each latent for its value. Who visits decides
 where that value comes from: training draws it from the posterior, the encoder codes a sample of it, the decoder reads

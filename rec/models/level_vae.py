@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import elu, softplus
 
 from core.codec import TesseraError
+from core.modules import Modules, bias_of, of_kind
 from core.registry import unknown
 from core.similarity import ms_ssim
 from core.train import Step
@@ -103,8 +104,7 @@ class LevelVAE(nn.Module):
 
     def _grey_start(self) -> None:
         """Let fresh weights give mid-grey, not black."""
-        last = self.synthesis[-1].bias
-        nn.init.constant_(last, 0.5)
+        nn.init.constant_(bias_of(of_kind(self.synthesis[-1], SignalConv)), 0.5)
 
     def _image(self, z: Tensor) -> Tensor:
         """The image (B, 3, H, W) of level 1's latents; its last layer works in float32 whatever the others do."""
@@ -200,8 +200,8 @@ class TwoLevelVAE(LevelVAE):
             nn.ReLU(),
             Heads(2, m, n, 3, up=1, rdft=False),
         )
-        self.combine = nn.ModuleList([Combiner(2 * n, n), Combiner(2 * n, n)])
-        nn.init.constant_(self.combine[1].conv.bias, NARROW)
+        self.combine = Modules([Combiner(2 * n, n), Combiner(2 * n, n)])
+        nn.init.constant_(bias_of(self.combine[1].conv), NARROW)
         self.synthesis = nn.Sequential(up(n, n), up(n, n), up(n, n), SignalConv(n, 3, 5, up=2))
         self._grey_start()
 

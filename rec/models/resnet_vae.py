@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import elu
 
 from core.codec import TesseraError
+from core.modules import Modules
 from core.registry import unknown
 from core.train import Step
 from rec.likelihood import LEVELS, logistic_log_mass
@@ -111,7 +112,7 @@ class ResNetVAE(nn.Module):
         self.arch, self.lamb, self.beta = arch, lamb, beta
         h = arch.deterministic_filters
         self.first = WeightNormConv(3, h, 5, stride=2)
-        self.blocks = nn.ModuleList(ResNetBlock(arch, top=i == 0) for i in range(arch.num_res_blocks))
+        self.blocks = Modules(ResNetBlock(arch, top=i == 0) for i in range(arch.num_res_blocks))
         self.top = nn.Parameter(torch.zeros(h))
         outputs = 3 if arch.likelihood == "discretized_logistic" else 9  # means; then scales and three coefficients
         self.last = WeightNormConv(h, outputs, 5, stride=2, up=True)

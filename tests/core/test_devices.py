@@ -40,7 +40,7 @@ def test_cpu_0_is_the_same_cell(command, pictures, monkeypatch):
         ("benchmarks/rd_curve.py", "with", "method=jpeg", "dataset=folder:pictures"),
         ("benchmarks/match_rate.py", "with", "method=jpeg", "dataset=folder:pictures", "target_bpp=1"),
         ("benchmarks/speed.py", "with", "smoke"),
-        ("benchmarks/speed.py", "with", "experiment=quantizers", "smoke"),
+        ("benchmarks/quantizer_speed.py", "with", "smoke"),
         ("qres", "train", "with", "smoke", "dataset=folder:pictures"),
         ("qres", "compress", "with", "input=pictures/0.png"),
         ("qres", "sample", "with", "output=x.png"),

@@ -133,7 +133,7 @@ def test_commands_say_what_is_left_out(tmp_path: Path) -> None:
     for name in ("core", "qres", "benchmarks", "experiments", "checkpoints"):
         (tmp_path / name).symlink_to(ROOT / name)
     family = package(tmp_path, "vq")
-    (family / "__main__.py").write_text("from experiments.family import main\nmain('vq', {})\n")
+    (family / "__main__.py").write_text("from experiments.family import main\nmain('vq')\n")
     method(family / "broken.py", "broken_method", "import package_that_is_absent")
     start = f"import pathlib, runpy, sys; sys.path.insert(0, {str(tmp_path)!r}); import core.registry; "
     start += f"core.registry.ROOT = pathlib.Path({str(tmp_path)!r}); "
@@ -144,8 +144,9 @@ def test_commands_say_what_is_left_out(tmp_path: Path) -> None:
 
     shown = run("vq", "help")
     assert shown.returncode == 0, shown.stderr
-    assert "left out: vq.broken cannot be imported here (the package package_that_is_absent is not" in " ".join(
-        shown.stdout.split()
+    assert (
+        "left out: broken_method vq.broken cannot be imported here (the package package_that_is_absent is not"
+        in " ".join(shown.stdout.split())
     )
     options = ("with", "limit=1", "keep_images=False", f"results={tmp_path / 'results'}")
     several = run("vq", "evaluate", *options, "methods=broken_method,png")

@@ -69,6 +69,16 @@ def test_cells_of_both_are_read_the_users_first_and_only_one_folder_is_written(h
     assert {path: now[path] for path in now if not path.is_relative_to(LOCAL)} == before
 
 
+def test_a_damaged_cell_of_ones_own_does_not_hide_the_shipped_one(here):
+    cell = write(Store("results"), 1)
+    damaged = Path(LOCAL) / "cells" / cell.key
+    damaged.mkdir(parents=True)
+    (damaged / "cell.json").write_text("{")
+    found, problems = Store().scan()
+    assert [r.folder for r in found] == [Path("results/cells") / cell.key]
+    assert len(problems) == 1 and str(damaged) in problems[0] and "remove it" in problems[0]
+
+
 def test_pictures_are_read_from_both_and_kept_in_ones_own(here):
     shipped, own = Store("results"), Store()
     cell = write(shipped, 1)

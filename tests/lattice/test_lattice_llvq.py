@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import runpy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -20,6 +19,7 @@ from core.checkpoint import CheckpointError
 from core.codec import Codec, HasEstimate, HasPayload, Image, Method, TesseraError
 from core.registry import METHODS, discover, make_method
 from core.train import TrainConfig, fit
+from experiments.families.lattice import translated
 from lattice.network import LatticeVAE
 from lattice.quantizers import Codebook, DiagonalLattice, MovingCodebook
 from lattice.trained import Density, LearnedLattice
@@ -240,7 +240,6 @@ def test_wrong_parameters_are_sentences() -> None:
 
 
 def test_quantizer_and_reproduce_on_the_command_line() -> None:
-    translated = runpy.run_module("lattice.__main__", run_name="lattice.main")["translated"]
     words = ["-m", "train", "with", "dataset=ffhq", "quantizer=dense_lattice", "reproduce=true"]
     found = dict(w.split("=") for w in translated(words)[3:])
     assert found["method"] == "llvq_dense" and found["params.backbone"] == "ffhq"
@@ -275,8 +274,8 @@ def test_train_evaluate_and_table_from_the_command_line(command: Command, tmp_pa
     assert done.code == 0 and "lattice_a2" in done.out, done.err
     weights = checkpoint.save(tmp_path / "w", METHODS["llvq_sparse"]().model(), {"method": "llvq_sparse"})
     weights.path.rename(tmp_path / "fashion-mnist_sparse_lattice.safetensors")
-    table = ("experiment=llvq", "quantizers=sparse", f"weights={tmp_path}", "coded=2", "pictures=2")
-    done = command("benchmarks/codebook_usage.py", "with", *data, *table)
+    table = ("quantizers=sparse", f"weights={tmp_path}", "coded=2", "pictures=2")
+    done = command("benchmarks/llvq_table.py", "with", *data, *table)
     assert done.code == 0, done.err
     assert "457" in done.out and f"{6 * 196:,}" in done.out
     assert (tmp_path / "results/figures/llvq_fashion_mnist_reconstructions.png").is_file()
@@ -290,10 +289,10 @@ def test_train_evaluate_and_table_from_the_command_line(command: Command, tmp_pa
 def test_gap_and_speed_tables(command: Command) -> None:
     done = command("benchmarks/lattice_gap.py", "with", "smoke")
     assert done.code == 0 and "A2 (hexagonal)" in done.out, done.err
-    done = command("benchmarks/speed.py", "with", "experiment=quantizers", "smoke")
+    done = command("benchmarks/quantizer_speed.py", "with", "smoke")
     assert done.code == 0 and "VQ, K=8192" in done.out and "leech" in done.out, done.err
     for stem, words in (
         ("lattice_gap_normal2d", "lattice_gap.py with smoke"),
-        ("speed_quantizers", "quantizers smoke"),
+        ("speed_quantizers", "quantizer_speed.py with smoke"),
     ):
         assert_recorded(stem, words)

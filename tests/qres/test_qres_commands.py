@@ -12,7 +12,7 @@ from sacred.config import ConfigScope
 from core import checkpoint
 from core.codec import TesseraError
 from core.images import open_image, save_image
-from experiments.families import qres as commands
+from experiments.families import qres_figures as commands
 from qres import preview
 from tests.qres.test_qres_generate import picture, small_model
 

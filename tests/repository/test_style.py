@@ -55,7 +55,9 @@ def test_public_names_have_docstrings(package: str) -> None:
     bare = []
     for path in files:
         tree = ast.parse(path.read_text())
-        bare += [] if ast.get_docstring(tree) else [f"{path}: the module"]
+        first = (ast.get_docstring(tree) or "").partition(" ")[0]
+        riddle = first in ("What", "How", "Where", "Which")  # it begins with the noun that the module is
+        bare += [] if first and not riddle else [f"{path}: the module"]
         bare += [f"{path}:{node.lineno} {node.name}" for node in _public(tree) if not ast.get_docstring(node)]
     assert not bare
 

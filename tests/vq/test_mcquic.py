@@ -125,7 +125,7 @@ def test_fast_network_is_the_network(
         pytest.skip("needs oneDNN")
     monkeypatch.setattr(strips, "STRIP", strip)
     monkeypatch.setattr(inference, "WIDE", wide)
-    fast, half = inference.Network(model, torch.float32), inference.Network(model, torch.bfloat16)
+    fast, half = inference.Network(model, torch.float32), inference.network(model, torch.bfloat16)
     x = mcq.tensor(picture(*side))[:, :, : side[0], : side[1]]
     with torch.inference_mode():
         codes = model.encode(x)

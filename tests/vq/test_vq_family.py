@@ -83,9 +83,7 @@ def test_tables_and_figures_of_the_family(command: Command, tmp_path: Path) -> N
     images = np.zeros((3, 28, 28), np.uint8)
     images[:, 9:19, 9:19] = np.array([60, 120, 240])[:, None, None]
     (folder / "t10k-images-idx3-ubyte").write_bytes(np.array([0x803, 3, 28, 28], ">i4").tobytes() + images.tobytes())
-    done = command(
-        "benchmarks/codebook_usage.py", "with", "experiment=vqvae", "smoke", f"data_root={tmp_path / 'data'}"
-    )
+    done = command("benchmarks/vqvae_table.py", "with", "smoke", f"data_root={tmp_path / 'data'}")
     assert done.code == 0, done.err
     (bits,) = (tmp_path / "results" / "tables").glob("vqvae_*test.csv")
     rows = list(csv.DictReader(bits.open()))
@@ -105,7 +103,8 @@ def test_search_speed(command: Command, tmp_path: Path) -> None:
     done = command("benchmarks/speed.py", "with", "experiment=search", "smoke")
     assert done.code == 0, done.err
     rows = list(csv.DictReader((tmp_path / "results" / "tables" / "speed_search.csv").open()))
-    assert_recorded("speed_search", "speed.py with experiment=search smoke")
+    assert_recorded("speed_search", "search_speed.py with smoke")
+    assert "is a script of its own: python benchmarks/search_speed.py" in done.err
     ours = [row for row in rows if row["search"] == "nearest (ours)"]
     assert [row["K"] for row in ours] == ["512", "8192"] and all(float(r["GFLOP/s"]) > 0 for r in rows)
     assert all(row["codes as in float64"] == "64 of 64" for row in ours)

@@ -7,7 +7,7 @@ on every machine; only the picture painted from them may differ in the last digi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ class McQuicCodec:
     ) -> None:
         self.model, self.container = model.eval(), container
         self.network = inference.network(model, decoding)
-        frequencies = [checked_counts(f, "frequencies of codes").copy() for f in model.frequencies()]
+        frequencies = [checked_counts(f, "frequencies of codes").astype(np.float32) for f in model.frequencies()]
         self.tables: list[Tables] = [categorical_table(f) for f in frequencies]
         self.shares = [f.astype(np.float64) / f.sum(1, keepdims=True, dtype=np.float64) for f in frequencies]
         kept = [level._quantizer.kept for level in model._quantizer._encoders]
@@ -113,21 +113,17 @@ class McQuicCodec:
 
     @torch.inference_mode()
     def _encoded(self, x: Tensor) -> list[Codes]:
-        return [level[0].cpu().numpy() for level in self.network.encode(x.to(self._device))]
+        return [level[0].cpu().numpy() for level in self.network.encode(x.to(self.model.device))]
 
     @torch.inference_mode()
     def _decoded(self, codes: Sequence[Codes]) -> Tensor:
         """Codes -> (3, H, W), not clamped, around (-1, 1)."""
-        found: Tensor = self.network.decode([torch.from_numpy(c)[None].to(self._device) for c in codes])[0]
+        found: Tensor = self.network.decode([torch.from_numpy(c)[None].to(self.model.device) for c in codes])[0]
         return found.float()
 
     def _grids(self, height: int, width: int) -> list[tuple[int, int, int]]:
         s = self.model.stride
         return self.model.grids(-(-height // s) * s, -(-width // s) * s)
-
-    @property
-    def _device(self) -> Any:
-        return self.model._encoder[0].weight.device
 
 
 def _groups(shape: tuple[int, ...]) -> NDArray[np.int64]:

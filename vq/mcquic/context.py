@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from core.entropy import Decoder, Encoder
 from core.frequencies import PRECISION, Tables
+from core.modules import Modules, bias_of
 from vq.mcquic.quantizer import codewords
 from vq.prior import COARSE, FINE, LOGIT, NEIGHBOURS, REACH, logit_tables, waves
 
@@ -46,8 +47,8 @@ class LevelContext(nn.Module):
         self.register_buffer("scale", torch.ones(1))  # of codewords, to unit variance
         self.near = nn.Conv2d(channels + 1, HIDDEN, (REACH + 1, 2 * REACH + 1))
         self.coarse = None if last else nn.Conv2d(channels + 1, 4 * HIDDEN, 3, padding=1, bias=False)
-        self.current = nn.ModuleList(nn.Linear(channels // m, HIDDEN, bias=False) for _ in range(m - 1))
-        self.heads = nn.ModuleList(nn.Linear(HIDDEN, k) for _ in range(m))
+        self.current = Modules(nn.Linear(channels // m, HIDDEN, bias=False) for _ in range(m - 1))
+        self.heads = Modules(nn.Linear(HIDDEN, k) for _ in range(m))
 
     def forward(self, codes: Tensor, field: Tensor, coarser: Tensor | None) -> Tensor:
         """Cross-entropy in nats, summed over the codes (B, m or fewer, h, w)."""
@@ -84,7 +85,7 @@ class Context(nn.Module):
     def __init__(self, channels: int, m: int, k: Sequence[int]) -> None:
         super().__init__()
         last = len(k) - 1
-        self.levels = nn.ModuleList(LevelContext(channels, m, size, i == last) for i, size in enumerate(k))
+        self.levels = Modules(LevelContext(channels, m, size, i == last) for i, size in enumerate(k))
         self.requires_grad_(False)  # it learns in ``fit`` alone
 
     def forward(self, codes: Sequence[Tensor], books: Sequence[Tensor]) -> Tensor:
@@ -216,7 +217,7 @@ class _FixedLevel:
         ys, xs = ([REACH + offset for offset in offsets] for offsets in zip(*NEIGHBOURS, strict=True))
         taps = level.near.weight.detach()[:, :, ys, xs]
         self.near = _whole(taps.permute(2, 1, 0).reshape(-1, HIDDEN), FINE)  # (neighbours (C + 1), H)
-        self.bias = _whole(level.near.bias, FINE * COARSE)
+        self.bias = _whole(bias_of(level.near), FINE * COARSE)
         self.coarse = None
         if level.coarse is not None:  # (9 (C + 1), 4 H), the four positions below a coarse one in turn
             kernel = level.coarse.weight.detach().unflatten(0, (HIDDEN, 4)).permute(3, 4, 2, 1, 0)

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core import onednn
+from core.modules import bias_of, of_kind
 from vq.mcquic import strips, winograd
 from vq.mcquic.blocks import GDN, Attention, Conv3, Residual, ResidualDown, ResidualUp
 from vq.mcquic.network import McQuic
@@ -28,14 +29,14 @@ SMALL = 2**26  # parameters of models whose cascade is kept twice
 Layer = Any  # (h, w, C) -> (h', w', C')
 
 
-def available(model: McQuic) -> bool:
-    """Whether a model can run here this way: on a CPU, with oneDNN."""
-    return onednn.available() and model._encoder[0].weight.device.type == "cpu"
+def available(model: McQuic, decoding: torch.dtype = torch.float32) -> bool:
+    """Whether a model can run here this way: on a CPU, with oneDNN in the type it decodes in."""
+    return onednn.available() and model.device.type == "cpu" and onednn.takes(decoding)
 
 
 def network(model: McQuic, decoding: torch.dtype) -> Any:
     """What a codec calls ``encode`` and ``decode`` of: the fast form where it can run, else the model itself."""
-    if available(model):
+    if available(model, decoding):
         return Network(model, decoding)
     return model if decoding == torch.float32 else _Cast(model, decoding)
 
@@ -133,7 +134,7 @@ def _nchw(x: Tensor) -> Tensor:
 
 def _convolution(conv: Conv3, make: _Maker, rows: Tensor | None = None) -> _Direct | winograd.Convolution:
     """A 3x3 convolution of what has a frame, (h + 2, w + 2, C) to ``out`` (h, w, C'), by the faster algorithm."""
-    weight, bias = make.cast(conv.weight), make.cast(conv.bias)
+    weight, bias = make.cast(conv.weight), make.cast(bias_of(conv))
     weight, bias = (weight, bias) if rows is None else (weight[rows], bias[rows])
     if make.filtering and conv.stride == (1, 1) and min(weight.shape[:2]) >= WIDE:
         return winograd.Convolution(weight, bias)
@@ -170,7 +171,7 @@ class _Residual:
     """A residual block; it overwrites its input."""
 
     def __init__(self, block: Residual, make: _Maker) -> None:
-        self.first, self.second = _convolution(block._branch[1], make), _convolution(block._branch[3], make)
+        self.first, self.second = (_convolution(of_kind(block._branch[i], Conv3), make) for i in (1, 3))
 
     def __call__(self, x: Tensor) -> Tensor:
         def hidden(p: int, q: int, rows: Tensor) -> None:
@@ -184,8 +185,8 @@ class _Down:
     """Half the sides."""
 
     def __init__(self, block: ResidualDown, make: _Maker) -> None:
-        self.first, self.last = _convolution(block._branch[1], make), _convolution(block._branch[3], make)
-        self.skip, self.normalise = _convolution(block._skip, make), _Normalise(block._branch[2], make)
+        self.first, self.last = (_convolution(of_kind(block._branch[i], Conv3), make) for i in (1, 3))
+        self.skip, self.normalise = _convolution(block._skip, make), _Normalise(of_kind(block._branch[2], GDN), make)
 
     def __call__(self, x: Tensor) -> Tensor:
         height, width, channels = x.shape
@@ -205,8 +206,9 @@ class _Up:
     """Twice the sides."""
 
     def __init__(self, block: ResidualUp, make: _Maker) -> None:
-        self.first, self.skip = _Shuffle(block._branch[1], make), _Shuffle(block._skip, make)
-        self.normalise, self.last = _Normalise(block._branch[2], make), _convolution(block._branch[3], make)
+        _, up, normalise, last = block._branch
+        self.first, self.skip = _Shuffle(of_kind(up, nn.Sequential), make), _Shuffle(block._skip, make)
+        self.normalise, self.last = _Normalise(of_kind(normalise, GDN), make), _convolution(of_kind(last, Conv3), make)
 
     def __call__(self, x: Tensor) -> Tensor:
         out = x.new_empty(2 * len(x), 2 * x.shape[1], self.skip.out)
@@ -225,8 +227,9 @@ class _Shuffle:
     """A 3x3 convolution and a pixel shuffle, (h, w, C) -> (2 h, 2 w, C')."""
 
     def __init__(self, block: nn.Sequential, make: _Maker) -> None:
-        self.out = block[0].out_channels // 4
-        self.conv = _convolution(block[0], make, torch.arange(4 * self.out).view(self.out, 4).T.reshape(-1))
+        conv = of_kind(block[0], Conv3)
+        self.out = conv.out_channels // 4
+        self.conv = _convolution(conv, make, torch.arange(4 * self.out).view(self.out, 4).T.reshape(-1))
 
     def __call__(self, x: Tensor) -> Tensor:
         out = x.new_empty(2 * len(x), 2 * x.shape[1], self.out)
@@ -262,7 +265,8 @@ class _Attention:
     def __init__(self, block: Attention, make: _Maker) -> None:
         *side, last = block._sideBranch
         self.main, self.side = _Chain(map(make, block._mainBranch)), _Chain(map(make, side))
-        self.mask = _product(last.weight.flatten(1), last.bias, make)
+        mask = of_kind(last, nn.Conv2d)
+        self.mask = _product(mask.weight.flatten(1), bias_of(mask), make)
 
     def __call__(self, x: Tensor) -> Tensor:
         main, side = self.main(x.clone()), self.side(x.clone())

@@ -19,6 +19,7 @@ from core import parallel
 from core.codec import Image, TesseraError
 from core.frequencies import entropy_bits
 from core.images import as_rgb, pad
+from core.modules import Modules
 from core.similarity import ms_ssim
 from core.train import Step
 from vq.mcquic import augment
@@ -38,9 +39,9 @@ class Cascade(nn.Module):
     def __init__(self, channels: int, m: int, k: Sequence[int]) -> None:
         super().__init__()
         last = len(k) - 1
-        self._encoders = nn.ModuleList(LevelEncoder(channels, m, size, i == last) for i, size in enumerate(k))
+        self._encoders = Modules(LevelEncoder(channels, m, size, i == last) for i, size in enumerate(k))
         books = [level._quantizer._codebook for level in self._encoders]
-        self._decoders = nn.ModuleList(LevelDecoder(channels, book, i == last) for i, book in enumerate(books))
+        self._decoders = Modules(LevelDecoder(channels, book, i == last) for i, book in enumerate(books))
         self._entropyCoder = Frequencies(m, k)
 
     def codes(self, x: Tensor) -> list[Tensor]:
@@ -95,6 +96,11 @@ class McQuic(nn.Module):
             level._quantizer.mode, level._quantizer.permute = self.recipe.mode, self.recipe.permute
         self.context = Context(channels, m, k) if context else None
         self._step, self._steps = 0, 1
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self._encoder.parameters()).device
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """Codes (B, m, h, w) per level, finest first, of images (B, 3, H, W) whose sides are multiples of stride."""
@@ -190,7 +196,7 @@ class McQuic(nn.Module):
     def tensor(self, image: Image) -> Tensor:
         """uint8 (H, W, 1 or 3) -> (1, 3, H', W') in (-1, 1), continued by its last row and column to the stride."""
         padded = torch.from_numpy(pad(as_rgb(image), self.stride))
-        return padded.permute(2, 0, 1)[None].to(self._encoder[0].weight.device).float() / 127.5 - 1
+        return padded.permute(2, 0, 1)[None].to(self.device).float() / 127.5 - 1
 
     @torch.no_grad()
     def calibrate(self, images: Sequence[Image]) -> None:
@@ -204,8 +210,7 @@ class McQuic(nn.Module):
         for stored, k, codes in per_level:
             stored.copy_(stored_counts(sum((count(c, k) for c in codes), start=torch.zeros(stored.shape))))
         if self.context is not None:
-            device = self._encoder[0].weight.device
-            self.context.fit([[c.to(device) for c in codes] for codes in found], self.codebooks())
+            self.context.fit([[c.to(self.device) for c in codes] for codes in found], self.codebooks())
 
     def codebooks(self) -> list[Tensor]:
         """The codebooks (m, K, d) per level."""

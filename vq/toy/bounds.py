@@ -1,4 +1,4 @@
-"""What no code can beat, and what the best of a kind reach at high rate; bits per vector, squared error per vector.
+"""Bounds that no code beats, and what the best of a kind reach at high rate; bits per vector, squared error per vector.
 
 Reverse water-filling is exact for Gaussians, the Shannon lower bound holds for every density, and Blahut's and
 Arimoto's iteration on a grid closes the gap between that bound and R(D) at low rates.

@@ -1,4 +1,4 @@
-"""What every toy code is, and how it is measured: cross-entropy, real entropy-coded bits, distortion.
+"""Base of the toy codes, and how they are measured: cross-entropy, real entropy-coded bits, distortion.
 
 Distortion is the squared error summed over the dimensions of a vector (SSE), rates are bits per vector, and the
 Lagrangian is L = R + lambda D throughout.

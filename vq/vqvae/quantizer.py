@@ -1,4 +1,4 @@
-"""What every quantiser here is: vectors in, whole numbers and the nearest allowed vectors out.
+"""Base of the quantisers: vectors in, whole numbers and the nearest allowed vectors out.
 
     out = quantizer(z)                      # z: float (..., dim)
     out.quantized, out.codes, out.loss, out.stats

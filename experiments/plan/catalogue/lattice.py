@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from experiments.plan.catalogue.kinds import SPEED, USAGE, WEEK, curve, made, training
+from experiments.plan.catalogue.kinds import WEEK, curve, made, training
 from experiments.plan.catalogue.vq import codebooks
 from experiments.plan.task import Task
 
@@ -36,13 +36,13 @@ def lattice() -> Iterator[Task]:
     yield made(
         "llvq",
         "usage-llvq",
-        f"{USAGE} experiment=llvq",
+        "python benchmarks/llvq_table.py",
         ["tables/codebook_llvq.csv"],
         "fashion_mnist",
         ["data-celeba", "data-ffhq"],
     )
     yield made("llvq", "lattice_gap", "python benchmarks/lattice_gap.py", ["tables/lattice_gap_normal2d.csv"])
-    yield made("llvq", "speed-quantizers", f"{SPEED} experiment=quantizers", ["tables/speed_quantizers.csv"])
+    yield made("llvq", "speed-quantizers", "python benchmarks/quantizer_speed.py", ["tables/speed_quantizers.csv"])
     for data in ("celeba", "ffhq"):
         for quantizer in ("vq", "vq-ema", "sparse_lattice", "dense_lattice"):
             folder = f"runs/llvq_{quantizer}-{data}"

@@ -87,7 +87,7 @@ def _evidence() -> Iterator[Task]:
     yield made(
         "qres", "speed-qres", f"{SPEED} methods={large} weights=fresh", [f"tables/speed_{large.replace(',', '_')}.csv"]
     )
-    yield made("qres", "speed-training", f"{SPEED} experiment=training", ["tables/speed_training.csv"])
+    yield made("qres", "speed-training", "python benchmarks/train_speed.py", ["tables/speed_training.csv"])
     yield _crossed("qres3m_vr", "method=qres3m_vr", OURS)
     yield _crossed("qres3m_vr_whole", "method=qres3m_vr limit=24 crop=0", OURS)
     yield _crossed("qres3m_vr_target_ms_ssim", "method=qres3m_vr params.target=ms_ssim", SSIM)

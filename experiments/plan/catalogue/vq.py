@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from experiments.plan.catalogue.kinds import DAY, SPEED, USAGE, curve, made, training
+from experiments.plan.catalogue.kinds import DAY, USAGE, curve, made, training
 from experiments.plan.task import Task
 
 CODEBOOKS = {
@@ -68,7 +68,7 @@ def vq() -> Iterator[Task]:
     yield made(
         "vqvae",
         "usage-vqvae",
-        f"{USAGE} experiment=vqvae",
+        "python benchmarks/vqvae_table.py",
         [f"tables/{first}{end}.csv" for end in ("", "_usage", "_seeds")],
         "fashion_mnist",
         names,
@@ -82,7 +82,7 @@ def vq() -> Iterator[Task]:
         (),
         ("data-fashion_mnist", *names),
     )
-    yield made("vqvae", "speed-search", f"{SPEED} experiment=search", ["tables/speed_search.csv"])
+    yield made("vqvae", "speed-search", "python benchmarks/search_speed.py", ["tables/speed_search.csv"])
     for name, options in TOY:
         yield Task(
             f"toy-{name}",

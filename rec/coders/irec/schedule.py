@@ -1,4 +1,4 @@
-"""How the variance of the prior is shared among the steps of iREC.
+"""Schedules: shares of the prior's variance for the steps of iREC.
 
 The published schedule is a power law. It spends too many nats in some steps: the first ones of wide blocks, the last
 ones where few dimensions carry the KL. For D equal dimensions equal KL per step needs shares in proportion to

@@ -1,4 +1,4 @@
-"""What every coder of iREC does: how many steps a block takes, which schedule, and how both travel.
+"""Base of the coders of iREC: how many steps a block takes, which schedule, and how both travel.
 
 The symbols of a block are the code of its schedule, then one number for each step.
 """

@@ -1,13 +1,4 @@
-"""Get a data set and verify it, into the layout its loader reads.
-
-    python -m experiments.prepare                                     # what there is
-    python -m experiments.prepare with dataset=kodak
-    python -m experiments.prepare with dataset=clic split=mobile_test data_root=/big/disk
-    python -m experiments.prepare with dataset=kodak url=http://mirror.example/kodak   # the same files elsewhere
-
-A file that a program cannot fetch is downloaded by hand into DATA_ROOT/downloads/manual under its own name; it is then
-verified and used instead of the network. An interrupted download resumes. Exit code 2: something to act on.
-"""
+"""Get a data set and verify it, into the layout its loader reads."""
 
 from __future__ import annotations
 
@@ -23,9 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from benchmarks.datasets import DATASETS, Dataset, Download, ImageSet, MissingData, data_roots, open_dataset, parse_name
-from core import atomic
+from core import atomic, manual
 from core.codec import TesseraError
-from core.commandline import piped
 from core.download import CONNECT_S, READ_S, Expected, fetch, verify
 from core.options import check_text
 from core.registry import unknown
@@ -215,7 +205,7 @@ def main(tokens: list[str]) -> int:
     try:
         options = {} if tokens in (["help"], ["--help"], ["-h"]) else parse(tokens)
         if "dataset" not in options:
-            print(f"{__doc__}\n{catalogue()}")
+            print(f"{manual.docstring(Path(__file__).with_name('__main__.py'))}\n\n{catalogue()}")
             return 0
         seconds = {key: float(options[key]) for key in ("connect_s", "read_s") if key in options}
         for name in options["dataset"].split(","):
@@ -233,7 +223,3 @@ def main(tokens: list[str]) -> int:
         print(f"{error}; free or choose another data_root, or correct the setting.", file=sys.stderr)
         return 2
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(piped(lambda: main(sys.argv[1:])))
