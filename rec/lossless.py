@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -28,6 +29,9 @@ from rec.latents import LatentCoder, Settings, exact, repeatable
 from rec.likelihood import LOG_SCALES, MEANS, pixel_tables, scale_cell
 from rec.models.hierarchy import LN2, Draws, Normal
 from rec.models.resnet_vae import ResNetVAE
+
+if TYPE_CHECKING:
+    from rec.refine import Refinement, SearchingLossless
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -71,14 +75,23 @@ class LosslessCodec:
         """Where the bits of an image's stream go."""
         return self.encode(image)[1]
 
+    def searching(self, effort: int) -> SearchingLossless:
+        """The codec that refines posteriors for ``effort`` gradient steps (``core.codec.HasSearch``)."""
+        from rec.refine import SearchingLossless
+
+        return SearchingLossless(self, effort)
+
     @exact
-    def encode(self, image: Image) -> tuple[bytes, Account]:
-        """The stream of an image, and where its bits go."""
+    def encode(self, image: Image, refinement: Refinement | None = None) -> tuple[bytes, Account]:
+        """The stream of an image, and where its bits go; ``refinement`` betters its posteriors."""
         x, writer, levels = levels_of(self.model, image), Writer(self.fingerprint, image.shape), []
 
         def visit(i: int, prior: Normal, posterior: Callable[[], Normal]) -> Tensor:
-            z, _, level = self.latents.encode(i, posterior(), prior, writer.encoder)
+            q = posterior() if refinement is None else refinement.posterior(i, posterior())
+            z, _, level = self.latents.encode(i, q, prior, writer.encoder)
             levels.append(level)
+            if refinement is not None:
+                refinement.know(z)
             return z
 
         out = self.model.generate(self.model.infer(x), (1, *x.shape[2:]), visit)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
@@ -20,6 +20,9 @@ from core.stream import StreamReader, StreamWriter
 from rec.latents import LatentCoder, Level, Settings, exact, repeatable
 from rec.models.hierarchy import LN2, Draws, Normal
 from rec.models.level_vae import LevelVAE
+
+if TYPE_CHECKING:
+    from rec.refine import Refinement, SearchingLossy
 
 
 class Ideal(NamedTuple):
@@ -46,15 +49,24 @@ class LossyCodec:
         """uint8 (H, W, 1 or 3) -> stream."""
         return self.encode(image)[0]
 
+    def searching(self, effort: int) -> SearchingLossy:
+        """The codec that refines posteriors for ``effort`` gradient steps (``core.codec.HasSearch``)."""
+        from rec.refine import SearchingLossy
+
+        return SearchingLossy(self, effort)
+
     @exact
-    def encode(self, image: Image) -> tuple[bytes, list[Level]]:
-        """The stream of an image, and what its latents cost, from the top."""
-        x, writer, levels = self._tensor(image), StreamWriter(self.fingerprint, image.shape), []
+    def encode(self, image: Image, refinement: Refinement | None = None) -> tuple[bytes, list[Level]]:
+        """The stream of an image, and what its latents cost, from the top; ``refinement`` betters its posteriors."""
+        x, writer, levels = self.tensor(image), StreamWriter(self.fingerprint, image.shape), []
         last = len(self.model.shapes(*x.shape[2:])) - 1
 
         def visit(i: int, prior: Normal, posterior: Callable[[], Normal]) -> Tensor:
-            z, counted, level = self.latents.encode(i, posterior(), prior, writer.encoder)
+            q = posterior() if refinement is None else refinement.posterior(i, posterior())
+            z, counted, level = self.latents.encode(i, q, prior, writer.encoder)
             writer.note(counted)
+            if refinement is not None:
+                refinement.know(z)
             levels.append(level)
             if i == last:
                 raise _Done
@@ -86,7 +98,7 @@ class LossyCodec:
     @exact
     def ideal(self, image: Image) -> Ideal:
         """Rate and image of a perfect coder, with exact samples of the posteriors (always the same ones)."""
-        x, draws = self._tensor(image), Draws()
+        x, draws = self.tensor(image), Draws()
         with repeatable():
             out = self.model.generate(self.model.infer(x * 255), (1, *x.shape[2:]), draws)
         bits = sum(float(k.double().sum()) for k in draws.kls) / LN2
@@ -101,6 +113,7 @@ class LossyCodec:
         """Bits of coded latents."""
         return bitstream.payload_bits(stream)
 
-    def _tensor(self, image: Image) -> Tensor:
+    def tensor(self, image: Image) -> Tensor:
+        """uint8 (H, W, 1 or 3) -> (1, 3, H', W') in [0, 1], continued to multiples of the stride."""
         device = next(self.model.parameters()).device
         return to_planes(check_image(image), 3, self.model.stride).to(device)

@@ -35,6 +35,7 @@ class Coded(Method):
         "coder", "n_beams", "extra_samples", "kl_per_partition", "schedule", "block_size", "compression_seed",
         "anneal_end",
     )  # fmt: skip
+    searches: ClassVar[str] = "gradient steps"
     coder: str = "beam_search"
     n_beams: int = 20
     extra_samples: float = 1.0  # candidates of a step: exp(extra_samples * kl_per_partition)
@@ -72,6 +73,12 @@ class Lossless(Coded):
     likelihood: str = "discretized_logistic"  # or discretized_logistic_rgb
     lamb: float = 0.1  # free nats of each channel of each latent and image, in training
     beta: float = 1.0  # weight of the latents' rate in training
+
+    def check_search(self, effort: int) -> None:
+        """See ``Method.check_search``; bits back takes the posteriors as they are."""
+        super().check_search(effort)
+        if effort and self.coder == "bits_back":
+            raise TesseraError(f"coder=bits_back has no search at the encoder: leave search={effort} out.")
 
     def model(self) -> ResNetVAE:
         """A fresh network."""

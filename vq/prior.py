@@ -89,12 +89,17 @@ class Prior(nn.Module):
             self.embed[b](F.pad(codes[:, b], (REACH, REACH, REACH, 0), value=self.sizes[b]))
             for b in range(codes.shape[1])
         ]).sum(0)  # fmt: skip
-        seen = [framed[:, REACH + dy : REACH + dy + height, REACH + dx : REACH + dx + width] for dy, dx in NEIGHBOURS]
-        return torch.cat(seen, dim=-1)
+        return seen(framed, height, width)
 
     def fixed(self) -> FixedPrior:
         """The prior in whole numbers, from the weights as they are now."""
         return FixedPrior(self)
+
+
+def seen(framed: Tensor, height: int, width: int) -> Tensor:
+    """What each position sees of embeddings (B, h + REACH, w + 2 REACH, c): (B, h, w, neighbours * c)."""
+    parts = [framed[:, REACH + dy : REACH + dy + height, REACH + dx : REACH + dx + width] for dy, dx in NEIGHBOURS]
+    return torch.cat(parts, dim=-1)
 
 
 class FixedPrior:

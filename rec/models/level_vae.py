@@ -135,10 +135,11 @@ class LevelVAE(nn.Module):
         out = self.generate(self.infer(x * 255), (len(x), *x.shape[2:]), draws)
         pixels = x.shape[0] * x.shape[2] * x.shape[3]
         bpp = torch.stack([k.float().sum() for k in draws.kls]).sum() / (pixels * LN2)
-        distortion = self._distortion(out.float(), x.float())
+        distortion = self.distortion(out.float(), x.float())
         return Step(self.beta * distortion + self.rate_weight * bpp, bpp.detach(), distortion.detach())
 
-    def _distortion(self, out: Tensor, x: Tensor) -> Tensor:
+    def distortion(self, out: Tensor, x: Tensor) -> Tensor:
+        """What the loss weighs by beta, of images (B, 3, H, W) in [0, 1], as a scalar."""
         if self.target == "mse":
             return ((out - x) * 255).square().mean()
         return 255 * (1 - ms_ssim(out, x, data_range=1.0, weights=[1.0] * 5).mean())

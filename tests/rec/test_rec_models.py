@@ -220,7 +220,7 @@ def test_annealing_and_targets() -> None:
     with pytest.raises(TesseraError, match=r"crop=192"):
         small(TwoLevelVAE, target="ms_ssim")(torch.rand(1, 3, 64, 64))
     x, model = torch.rand(1, 3, 176, 176), small(OneLevelVAE, target="ms_ssim")
-    assert 0 < float(model._distortion(0.9 * x, x)) < float(model._distortion(0.5 * x, x)) < 255
+    assert 0 < float(model.distortion(0.9 * x, x)) < float(model.distortion(0.5 * x, x)) < 255
     with pytest.raises(TesseraError, match="unknown target 'ssim'"):
         small(TwoLevelVAE, target="ssim")
 

@@ -7,6 +7,7 @@ on every machine; only the picture painted from them may differ in the last digi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,6 +22,9 @@ from core.images import as_grey, as_rgb, check_image
 from core.stream import StreamReader, StreamWriter
 from vq.mcquic import inference, mcq
 from vq.mcquic.network import McQuic
+
+if TYPE_CHECKING:
+    from vq.mcquic.searching import SearchingCodec
 
 Codes = NDArray[np.int64]  # (m, h, w), one level
 
@@ -51,7 +55,11 @@ class McQuicCodec:
         check_image(image)
         if self.container == "mcq":
             return self.files.pack(image.shape, self._encoded(mcq.tensor(as_rgb(image), self.files.align)))
-        codes, writer = self._codes(image), StreamWriter(self.fingerprint, image.shape)
+        return self.write(self._codes(image), image)
+
+    def write(self, codes: Sequence[Codes], image: Image) -> bytes:
+        """The stream in Tessera's container of the codes of an image, finest level first."""
+        writer = StreamWriter(self.fingerprint, image.shape)
         if self.context is not None:
             self.context.encode(codes, writer.encoder)
         else:
@@ -77,6 +85,12 @@ class McQuicCodec:
             reader.note(level)
         reader.finish()
         return _picture(self._decoded(codes), *reader.shape)
+
+    def searching(self, effort: int, weight: float = 1.0) -> SearchingCodec:
+        """The codec that spends up to ``effort`` gradient steps on each picture (``core.codec.HasSearch``)."""
+        from vq.mcquic.searching import SearchingCodec
+
+        return SearchingCodec(self, effort, weight)
 
     def codes(self, image: Image) -> list[Codes]:
         """The codes of an image, (h, w) for each codebook of each level, finest level first."""

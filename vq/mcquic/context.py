@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,19 +52,23 @@ class LevelContext(nn.Module):
 
     def forward(self, codes: Tensor, field: Tensor, coarser: Tensor | None) -> Tensor:
         """Cross-entropy in nats, summed over the codes (B, m or fewer, h, w)."""
+        nats = field.new_zeros(())
+        for group, logits in enumerate(self.logits(field, coarser, codes.shape[1])):
+            nats = nats + F.cross_entropy(logits.flatten(0, -2), codes[:, group].flatten(), reduction="sum")
+        return nats
+
+    def logits(self, field: Tensor, coarser: Tensor | None, groups: int) -> Iterator[Tensor]:
+        """Logits (B, h, w, K) of the first ``groups`` codebooks in turn."""
         near = self.near.weight * causal(field.device)
         hidden = F.conv2d(F.pad(field, (REACH, REACH, REACH, 0)), near, self.near.bias)
         if self.coarse is not None and coarser is not None:
             hidden = hidden + F.pixel_shuffle(self.coarse(coarser), 2)
         hidden = hidden.permute(0, 2, 3, 1)
         parts = field[:, :-1].permute(0, 2, 3, 1).chunk(len(self.heads), dim=-1)
-        nats = hidden.new_zeros(())
-        for group, head in enumerate(self.heads[: codes.shape[1]]):
+        for group, head in enumerate(self.heads[:groups]):
             if group:
                 hidden = hidden + self.current[group - 1](parts[group - 1])
-            logits = head(F.relu(hidden)).flatten(0, -2)
-            nats = nats + F.cross_entropy(logits, codes[:, group].flatten(), reduction="sum")
-        return nats
+            yield head(F.relu(hidden))
 
 
 def causal(device: torch.device) -> Tensor:
@@ -90,6 +94,21 @@ class Context(nn.Module):
         coarser = [*fields[1:], None]
         nats = [level(*these) for level, *these in zip(self.levels, codes, fields, coarser, strict=True)]
         return torch.stack(nats).sum()
+
+    def log_shares(self, words: Sequence[Tensor], groups: Sequence[int]) -> list[list[Tensor]]:
+        """Logarithms of the shares (h, w, K) of the codes of each codebook in use, per level, of one image.
+
+        ``words`` (1, C, h, w) per level may be mixtures of codewords; ``groups`` says how many codebooks are in use.
+        """
+        levels: Any = self.levels
+        fields = [
+            torch.cat([w * level.scale, torch.ones_like(w[:, :1])], 1) for w, level in zip(words, levels, strict=True)
+        ]
+        coarser = [*fields[1:], None]
+        return [
+            [F.log_softmax(logits[0], -1) for logits in level.logits(*these)]
+            for level, *these in zip(levels, fields, coarser, groups, strict=True)
+        ]
 
     def fit(self, grids: Sequence[Sequence[Tensor]], books: Sequence[Tensor], steps: int | None = None) -> float:
         """Train on the codes (1, m, h, w) per level of many images; returns the mean bits per code at the end.

@@ -36,6 +36,7 @@ class McQuicMethod(Method):
     curve: ClassVar[str | None] = "m"
     points: ClassVar[tuple[int, ...]] = (2, 12)
     note: ClassVar[str] = "rate = the whole stream"
+    searches: ClassVar[str] = "gradient steps"
     unbound: ClassVar[tuple[str, ...]] = ("container", "decoding", "context", "free")
     channel: int = 0  # 0: the published width, 128 for m = 2, else 192
     m: int = 2
@@ -75,6 +76,12 @@ class McQuicMethod(Method):
 
         channel = self.channel or (128 if self.m == 2 else 192)
         return McQuic(channel, self.m, self.k, self.recipe(), self.context)
+
+    def check_search(self, effort: int) -> None:
+        """See ``Method.check_search``; ``.mcq`` files are written without one."""
+        super().check_search(effort)
+        if effort and self.container == "mcq":
+            raise TesseraError(f"container=mcq has no search at the encoder: leave search={effort} out.")
 
     def codec(self, model: McQuic) -> McQuicCodec:
         """A codec of the model in eval mode."""

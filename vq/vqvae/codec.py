@@ -7,6 +7,7 @@ whenever that is shorter than the static tables. Static tables are made of the c
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,6 +21,9 @@ from core.frequencies import Tables, categorical_table
 from core.planes import to_image
 from core.stream import StreamReader, StreamWriter
 from vq.vqvae.network import VQVAE
+
+if TYPE_CHECKING:
+    from vq.vqvae.searching import SearchingCodec
 
 Codes = NDArray[np.int64]
 
@@ -43,9 +47,12 @@ class VQCodec:
 
     def compress(self, image: Image) -> bytes:
         """uint8 (H, W, 1 or 3) of any size -> stream."""
-        codes, writer = self._encoded(image), StreamWriter(self.fingerprint, image.shape)
+        return self.write(self._encoded(image), image.shape)
+
+    def write(self, codes: list[Codes], shape: tuple[int, ...]) -> bytes:
+        """The stream of codes (books, h, w) of each plane of an image of a shape (H, W, 1 or 3)."""
+        writer, with_prior = StreamWriter(self.fingerprint, shape), self.with_prior(codes)
         if self.prior is not None:
-            with_prior = sum(map(self._static_bits, codes)) > sum(map(self.prior.bits, codes))
             writer.encoder.encode_uniform([int(with_prior)], 1)
         for plane in codes:
             if self.prior is not None and with_prior:
@@ -66,6 +73,16 @@ class VQCodec:
         reader.finish()
         device = next(self.model.parameters()).device
         return to_image(self.model.decode(torch.from_numpy(np.stack(codes)).to(device)), *reader.shape)
+
+    def with_prior(self, codes: list[Codes]) -> bool:
+        """Whether the prior codes these codes of all planes in fewer bits than the static tables."""
+        return self.prior is not None and sum(map(self._static_bits, codes)) > sum(map(self.prior.bits, codes))
+
+    def searching(self, effort: int, weight: float = 1.0) -> SearchingCodec:
+        """The codec that spends up to ``effort`` gradient steps on each picture (``core.codec.HasSearch``)."""
+        from vq.vqvae.searching import SearchingCodec
+
+        return SearchingCodec(self, effort, weight)
 
     def codes(self, image: Image) -> list[Codes]:
         """The codes of an image per book, each (planes, h, w)."""

@@ -28,6 +28,7 @@ class VQMethod(Method):
     trains_on: ClassVar[tuple[str, ...]] = ("fashion_mnist",)
     note: ClassVar[str] = "Container header (16 bytes on a small image) counts."
     unbound: ClassVar[tuple[str, ...]] = ("prior",)
+    searches: ClassVar[str] = "gradient steps"
     channels: int = 1  # 1: each colour is a grey image of its own; 3: RGB
     hidden: tuple[int, ...] = (32,)  # widths, one stride of 2 each
     dim: int = 64  # of a latent vector

@@ -11,6 +11,7 @@ from experiments.plan.catalogue.mcquic import mcquic
 from experiments.plan.catalogue.overfit import overfit
 from experiments.plan.catalogue.qres import qres
 from experiments.plan.catalogue.rec import rec
+from experiments.plan.catalogue.search import search
 from experiments.plan.catalogue.vq import vq
 from experiments.plan.task import Task
 
@@ -19,16 +20,5 @@ __all__ = ["JOBS", "REPORT", "SYSTEMS", "TASKS"]
 SYSTEMS = ("classical", "qres", "mcquic", "vecvq", "vqvae", "llvq", "rec", "overfit")
 JOBS = ("quick", "paper", *SYSTEMS, "longer")
 REPORT = Task("report", "report", "report", "python benchmarks/report.py", JOBS)
-TASKS = (
-    *prepare(),
-    *classical(),
-    *qres(),
-    *mcquic(),
-    *vq(),
-    *lattice(),
-    *rec(),
-    *overfit(),
-    *fuzz(),
-    *longer(),
-    REPORT,
-)
+FOUND = (prepare, classical, qres, mcquic, vq, lattice, rec, overfit, fuzz, search, longer)
+TASKS = (*(task for tasks in FOUND for task in tasks()), REPORT)
