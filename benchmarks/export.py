@@ -15,8 +15,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.bd_table import one_set, parse_limit
-from benchmarks.curves import compressai, given
-from benchmarks.curves import curve as curves
+from benchmarks.curves import compressai, given, tidy
 from benchmarks.store import Store
 from core import commandline
 from core.codec import TesseraError
@@ -43,7 +42,7 @@ def export(options: dict[str, str]) -> None:
     mine = given.read(own, options["dataset"], title)
     if own and not labels:
         found = []
-    write = compressai.export if options["format"] == "compressai" else curves.export
+    write = compressai.export if options["format"] == "compressai" else tidy.export
     paths = write(given.chosen(found, labels, mine), Path(options["folder"]))
     print(*paths, sep="\n") if len(paths) < 4 else print(f"{len(paths)} files in {paths[0].parent}")
 

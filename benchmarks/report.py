@@ -27,7 +27,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.curves import curve as rd
-from benchmarks.curves import given
+from benchmarks.curves import given, tidy
 from benchmarks.curves.bd import BDResult
 from benchmarks.curves.curve import Curve
 from benchmarks.curves.groups import BD_NOTE, PUBLISHED, Group, Pairs, drawn_metrics, group_curves
@@ -67,7 +67,7 @@ def build_report(
     groups = group_curves(cells, published)
     metrics = drawn_metrics()
     lossless = tables.lossless_table(store)
-    paths = rd.export([c for g in groups for c in g.curves], store.root / "curves")
+    paths = tidy.export([c for g in groups for c in g.curves], store.root / "curves")
     paths += [p for g in groups for p in _group_tables(g, metrics, published, store.root)]
     drawn = [f for g in groups for f in _group_figures(g, metrics, published, most)]
     if len(lossless):

@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from core import devices, fingerprints, foreign, given
+from core import devices, fingerprints, first_use, foreign, given
 from core.atomic import sha256, write_text, writing
 from core.codec import Codec, Method, MissingWeights, Point, TesseraError
 from core.download import DownloadError, Unreachable, fetch
 from core.given import CheckpointError as CheckpointError
 from core.given import Weights as Weights
-from core.given import listed, read_json
+from core.given import listed
 from core.registry import METHODS
 
 if TYPE_CHECKING:
@@ -306,12 +306,12 @@ def _fetched(entry: Mapping[str, Any]) -> Weights:
     path = _cached(entry)
     published, fetched = entry.get("sha256"), not path.exists()
     if fetched:
-        _fetch(entry["url"], path, published or _locked(entry["id"]))
+        _fetch(entry["url"], path, published or first_use.known(path.parent, entry["id"]))
         print(f"{entry['id']}: {entry['licence']}")
     found = sha256(path)
     if fetched and not published:
-        _lock(entry["id"], found)
-    expected = published or _locked(entry["id"]) or ""
+        first_use.note(path.parent, entry["id"], found)
+    expected = published or first_use.known(path.parent, entry["id"]) or ""
     if not found.startswith(expected):
         raise CheckpointError(
             f"{path} is not the published file (SHA-256 {found[:12]}, expected {expected[:12]}): delete it."
@@ -345,20 +345,3 @@ def _fetch(url: str, path: Path, digest: str | None) -> None:
 def _points(method: Method) -> str:
     official = [e for e in manifest() if e["method"] == method.name and e["origin"] == "official"]
     return ", ".join(str(e.get("point") or "one for all") for e in official) or "none"
-
-
-def _lock_file() -> Path:
-    return cache_dir() / "weights.lock.json"
-
-
-def _locked(name: str) -> str | None:
-    path = _lock_file()
-    return read_json(path).get(name) if path.exists() else None
-
-
-def _lock(name: str, digest: str) -> None:
-    """Record the SHA-256 of what was fetched, where its authors publish none: another file is refused from then on."""
-    if _locked(name) is None:
-        path = _lock_file()
-        entries = read_json(path) if path.exists() else {}
-        write_text(path, json.dumps({**entries, name: digest}, indent=1, sort_keys=True) + "\n")

@@ -47,7 +47,8 @@ class Refinement:
             self.found = model.infer(pixels.clone())
         shapes = model.shapes(*pixels.shape[2:])
         zeros = [pixels.new_zeros((2, 1, *shape)) for shape in shapes]
-        self.offsets, self.known = [z.clone().requires_grad_() for z in zeros], []
+        self.offsets = [z.clone().requires_grad_() for z in zeros]
+        self.known: list[torch.Tensor] = []
         self.draw = torch.Generator(pixels.device).manual_seed(0)
         self.finite = True
         self._descend(steps)

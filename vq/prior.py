@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from core.entropy import Decoder, Encoder
 from core.finite import NumbersError
 from core.frequencies import PRECISION, Tables
+from core.modules import Modules
 
 REACH = 2
 NEIGHBOURS = (*((dy, dx) for dy in (-2, -1) for dx in range(-2, 3)), (0, -2), (0, -1))
@@ -47,7 +48,7 @@ class Prior(nn.Module):
     def __init__(self, sizes: tuple[int, ...]) -> None:
         super().__init__()
         self.sizes = sizes
-        self.embed = nn.ModuleList(nn.Embedding(size + 1, WIDTH) for size in sizes)  # the last: outside the image
+        self.embed = Modules(nn.Embedding(size + 1, WIDTH) for size in sizes)  # the last: outside the image
         self.context = nn.Linear(len(NEIGHBOURS) * WIDTH, HIDDEN)
         self.current = nn.ModuleList(nn.Linear(WIDTH, HIDDEN, bias=False) for _ in sizes[1:])
         self.heads = nn.ModuleList(nn.Linear(HIDDEN, size) for size in sizes)

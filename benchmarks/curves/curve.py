@@ -22,8 +22,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.store import CellResult, Store, StoreError, rows
-from benchmarks.store.names import file_name
-from core import atomic
 from core.codec import TesseraError
 from core.registry import unknown
 
@@ -306,29 +304,6 @@ def _published_curve(entry: Mapping[str, Any]) -> Curve:
         points=points.sort_values("bpp", ignore_index=True),
         macs=(float(macs[0]), float(macs[1])) if (macs := entry.get("macs_per_pixel")) else None,
     )
-
-
-def export(curves: Iterable[Curve], folder: str | Path = Path("results/curves")) -> list[Path]:
-    """Write the points of all curves as tidy CSV, one file per data set; returns the paths."""
-    frames: dict[str, list[pd.DataFrame]] = defaultdict(list)
-    for curve in curves:
-        frames[curve.dataset].append(_tidy(curve))
-    paths = []
-    for dataset in sorted(frames):
-        path = Path(folder) / f"{file_name(dataset)}.csv"
-        text = pd.concat(frames[dataset], ignore_index=True).to_csv(index=False, lineterminator="\n")
-        try:
-            atomic.write_text(path, text)
-        except OSError as error:
-            raise StoreError(f"cannot write {path}: {error.strerror or error}; choose another folder.") from error
-        paths.append(path)
-    return paths
-
-
-def _tidy(curve: Curve) -> pd.DataFrame:
-    facts = {name: getattr(curve, name) for name in ("label", "method", "dataset", "title", "source", "reference")}
-    frame = pd.DataFrame({**facts, "cell": list(curve.cells) or [""] * len(curve.points)}, index=curve.points.index)
-    return pd.concat([frame, curve.points], axis=1)
 
 
 def find(curves: Iterable[Curve], label: str) -> Curve:

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.curves.curve import export, find, measured, of_cells, published, published_lossless
+from benchmarks.curves.curve import find, measured, of_cells, published, published_lossless
+from benchmarks.curves.tidy import export
 from benchmarks.store import Cell, Store, StoreError
 from benchmarks.tables import files, results
 from core.codec import TesseraError

@@ -84,7 +84,7 @@ class SearchingCodec(Searching):
         if self.target == "mse":
             return super().distortion(image, decoded)
         pair = [torch.from_numpy(np.array(as_rgb(i))).permute(2, 0, 1)[None].float() / 255 for i in (decoded, image)]
-        return float(1 - ms_ssim(*pair, data_range=1.0))
+        return float(1 - ms_ssim(pair[0], pair[1], data_range=1.0))
 
     @torch.no_grad()
     def _places(self, x: Tensor) -> list[list[Places]]:
