@@ -17,7 +17,7 @@ from benchmarks.classical import lossless, methods, stills, video
 from core.bitstream import BitstreamError
 from core.codec import Codec, TesseraError
 from core.images import open_image
-from core.registry import METHODS, make_method
+from core.registry import METHODS, discover, make_method
 from tests.support.shared import shared
 
 Picture = NDArray[np.uint8]
@@ -41,6 +41,7 @@ def picture(height: int, width: int, channels: int, seed: int = 3) -> Picture:
 
 
 def test_every_anchor_is_registered_once() -> None:
+    discover()
     assert METHODS["jpeg"] is methods.Jpeg and METHODS["png"] is lossless.Png
     mine = {name for name, method in METHODS.items() if method.__module__.startswith("benchmarks.")}
     assert mine == {*HERE, *PROGRAMS}
