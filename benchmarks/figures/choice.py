@@ -1,4 +1,4 @@
-"""Which curves a panel shows where there are more than a reader can tell apart: eight, of each kind the best.
+"""Curves that a panel shows where there are more than a reader can tell apart: eight, of each kind the best.
 
 The best are those with the lowest BD-rate. Of variants of one method the best stands for all, and other seeds, devices
 and kinds of rates stand back; of one family of methods one comes before a second. The rest is drawn on request.

@@ -1,4 +1,4 @@
-"""How methods look and are called in every figure, on paper and on the page: one colour, one marker and one name each.
+"""Looks and names of methods in every figure, on paper and on the page: one colour, one marker and one name each.
 
 Colours and markers of methods here, and names of published curves, are data (``looks.json``); a method's name is
 its ``title``. What is in neither gets a colour and a marker by its own name, the same in every figure.

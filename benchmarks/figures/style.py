@@ -75,6 +75,7 @@ def mixed(color: str, other: str, share: float) -> str:
 
 
 def line_style(series: Series) -> dict[str, Any]:
+    """Options of ``Axes.plot``: filled markers where measured, open and lighter where published, none on a bound."""
     number, marker, dash = look(series.style)
     every = max(1, len(series.x) // 9)  # the marker tells crowded lines apart, too
     if series.source == "bound":

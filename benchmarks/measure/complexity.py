@@ -1,4 +1,4 @@
-"""What a method's networks cost: parameters, and multiply-additions per pixel to encode and to decode.
+"""The cost of a method's networks: parameters, and multiply-additions per pixel to encode and to decode.
 
 Counted once per method and variant at a stated size, and kept in ``complexity`` of the results with provenance, so that
 tables need no network. Points of a variant share the record: it says at which one it was counted.
@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.measure.provenance import provenance
-from benchmarks.measure.speed import multiply_adds
 from benchmarks.store import Store, records
 from benchmarks.store.cell import plain
 from benchmarks.store.names import slug
@@ -41,6 +40,8 @@ def path(root: Path, method: str, variant: Mapping[str, Any]) -> Path:
 
 def count(method: Method, model: Any, image: Image) -> dict[str, Any]:
     """The record of a method with a network, at the size of ``image``, at most 256x256 of it."""
+    from benchmarks.measure.speed import multiply_adds  # tables read records and need no entropy coder
+
     image = np.ascontiguousarray(image[:256, :256])
     encode, decode = multiply_adds(method, model, image)
     height, width, channels = image.shape

@@ -9,27 +9,26 @@ import hashlib
 import math
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from benchmarks.measure import meter
+from benchmarks.measure import meter, single
 from benchmarks.measure.provenance import provenance
+from benchmarks.measure.single import HarnessError, measure_image, measure_rated
 from benchmarks.store import Cell, CellResult, Store, StoreError
 from benchmarks.store.store import now
-from core.codec import Codec, HasCodes, HasEstimate, HasPayload, HasRates, Image, Method, TesseraError
+from core.codec import Codec, HasCodes, HasRates, Image, Method, TesseraError
 
 if TYPE_CHECKING:
     from benchmarks.datasets import ImageSet, NamedImage
 
-LONGEST = 400  # characters of a codec's complaint
 LINE_S = 30  # without a terminal, a line of progress this often
 WEBP_SIDE = 16383  # larger pictures do not fit the format
 
@@ -46,12 +45,6 @@ __all__ = [
     "provenance",
     "refuse_leaks",
 ]
-
-T = TypeVar("T")
-
-
-class HarnessError(TesseraError):
-    """A codec that failed or broke its contract on an image."""
 
 
 class LeakError(TesseraError):
@@ -92,7 +85,7 @@ def measure(
     started, clock = now(), time.perf_counter()
     if cell.rate == "file":
         first = images.images[0]
-        _round_trip(warm or codec, first.read(), first.name, cell.device)  # warm-up: caches, kernels, imports
+        single.round_trip(warm or codec, first.read(), first.name, cell.device)  # warm-up: caches, kernels, imports
     rows, usage, digests = [], _Usage(codec), []
     for image in _progress(images, cell.label, bar):
         data = image.data()
@@ -184,62 +177,15 @@ def add_metrics(
 def _again(codec: Codec, original: Image, rate: str, name: str, device: str) -> tuple[int, Image]:
     """The size of a stream, or of a rate that is none, in bytes, and the checked decoded image."""
     if rate == "file":
-        stream, decoded, _, _ = _round_trip(codec, original, name, device)
+        stream, decoded, _, _ = single.round_trip(codec, original, name, device)
         size = len(stream)
     else:
         assert isinstance(codec, HasRates)
-        with _blaming(name, f"count the {rate} bits of"):
+        with single.blaming(name, f"count the {rate} bits of"):
             bits, decoded = codec.rated(rate, original)
         size = math.ceil(bits / 8)
-    _check(decoded, original, name, False)
+    single.check(decoded, original, name, False)
     return size, decoded
-
-
-def measure_image(
-    codec: Codec,
-    original: Image,
-    name: str,
-    device: str = "cpu",
-    lossless: bool = False,
-    metrics: Sequence[str] = (),
-) -> tuple[dict[str, Any], Image]:
-    """One row of ``images.csv`` and the decoded image; ``original`` is uint8 (H, W, C). Raises HarnessError."""
-    height, width, channels = original.shape
-    meter.reset_peak(device)
-    stream, decoded, encode_s, decode_s = _round_trip(codec, original, name, device)
-    peak = meter.peak_mb(device)
-    _check(decoded, original, name, lossless)
-    quality = _quality(original, decoded, metrics)
-    bits = 8 * len(stream)
-    row: dict[str, Any] = {"image": name, "height": height, "width": width, "channels": channels, "bytes": len(stream)}
-    with _blaming(name, "count the payload of"):
-        row["payload_bits"] = int(codec.payload_bits(stream)) if isinstance(codec, HasPayload) else bits
-    with _blaming(name, "estimate the bits of"):
-        if isinstance(codec, HasEstimate):
-            row["estimate_bits"] = float(codec.bits(original))
-    row |= {"bpp": bits / (height * width), "bpd": bits / original.size}
-    return row | quality | {"encode_s": encode_s, "decode_s": decode_s, "peak_memory_mb": peak}, decoded
-
-
-def measure_rated(
-    codec: Codec,
-    original: Image,
-    name: str,
-    device: str = "cpu",
-    lossless: bool = False,
-    metrics: Sequence[str] = (),
-    *,
-    rate: str,
-) -> tuple[dict[str, Any], Image]:
-    """As ``measure_image``, with the bits and the decoded image of another way to count them (``HasRates``)."""
-    assert isinstance(codec, HasRates)
-    (bits, decoded), seconds = _timed(device, name, f"count the {rate} bits of", lambda: codec.rated(rate, original))
-    _check(decoded, original, name, lossless)
-    height, width, channels = original.shape
-    row: dict[str, Any] = {"image": name, "height": height, "width": width, "channels": channels}
-    row |= {"bytes": math.ceil(bits / 8), "payload_bits": math.ceil(bits)}
-    row |= {"bpp": bits / (height * width), "bpd": bits / original.size}
-    return row | _quality(original, decoded, metrics) | {"encode_s": seconds}, decoded
 
 
 def _rates(codec: Codec) -> tuple[str, ...]:
@@ -291,54 +237,6 @@ def refuse_leaks(images: ImageSet, train_fingerprints: Collection[str], trained_
         raise LeakError(f"{what} are in the training data of these weights: measure on other images.")
 
 
-def _round_trip(codec: Codec, image: Image, name: str, device: str) -> tuple[bytes, Image, float, float]:
-    """The stream, the decoded image (unchecked), and the seconds of either way; the codec gets a copy of the image."""
-    image = image.copy()
-    stream, encode_s = _timed(device, name, "compress", lambda: codec.compress(image))
-    if not isinstance(stream, bytes):
-        raise HarnessError(f"compressing {name} gave {type(stream).__name__} instead of bytes.")
-    decoded, decode_s = _timed(device, name, "decompress", lambda: codec.decompress(stream))
-    return stream, decoded, encode_s, decode_s
-
-
-def _timed(device: str, name: str, verb: str, work: Callable[[], T]) -> tuple[T, float]:
-    """The result of ``work`` and its seconds (see ``meter.time_note``)."""
-    with _blaming(name, verb):
-        before = meter.clock(device)
-        result = work()
-        return result, max(meter.clock(device) - before, 0.0)
-
-
-@contextmanager
-def _blaming(name: str, verb: str) -> Iterator[None]:
-    """Turn whatever a codec raises on an image into a HarnessError of one line."""
-    try:
-        yield
-    except Exception as error:
-        kind = "" if isinstance(error, TesseraError) else f"{type(error).__name__}: "
-        text = " ".join(str(error).split())[:LONGEST]
-        raise HarnessError(f"cannot {verb} {name}: {kind}{text}") from error
-
-
-def _check(decoded: Any, original: Image, name: str, lossless: bool) -> None:
-    """The decoded image must be uint8 of the original's shape, and equal to it when the method is lossless."""
-    if not isinstance(decoded, np.ndarray) or decoded.dtype != np.uint8:
-        raise HarnessError(f"{name} was decoded as {getattr(decoded, 'dtype', type(decoded).__name__)}, not uint8.")
-    if decoded.shape != original.shape:
-        raise HarnessError(f"{name} was decoded with shape {decoded.shape} instead of {original.shape}.")
-    if lossless and not np.array_equal(decoded, original):
-        wrong = int(np.count_nonzero(decoded != original))
-        raise HarnessError(f"the method says it is lossless, but {wrong} samples of {name} differ after decoding.")
-
-
-def _quality(original: Image, decoded: Image, more: Sequence[str]) -> dict[str, float]:
-    """The default metrics and these, as far as the image is large enough for them."""
-    from benchmarks.measure.metrics import compute, defaults
-
-    names = dict.fromkeys((*defaults(), *more))
-    return {name: float(value) for name, value in compute(original, decoded, names).items()}
-
-
 def _programs(metrics: Sequence[str]) -> dict[str, Any]:
     """Versions of what metrics were computed by, where it is not our own code."""
     from benchmarks.measure.perceptual import versions
@@ -355,7 +253,7 @@ class _Usage:
         self.counts = [np.zeros(n, np.int64) for n in self.sizes]
 
     def add(self, image: Image, name: str) -> None:
-        with _blaming(name, "list the codes of"):
+        with single.blaming(name, "list the codes of"):
             levels = self.codec.codes(image) if self.codec else []
         if len(levels) != len(self.counts):
             raise HarnessError(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import resource
 import signal
 import subprocess
@@ -89,7 +90,7 @@ class Attempt:
 
 def preemption(config: Mapping[str, Any], run: Any) -> int:
     """Run both, print, write the table and the record; returns the exit code."""
-    if not hasattr(resource, "prlimit"):
+    if sys.platform != "linux":
         raise TesseraError("a full disk is played with prlimit, which this system lacks: run it on Linux.")
     table = records.Table(sacred_run=str(run._id or ""))
     with tempfile.TemporaryDirectory(prefix="tessera-preemption-") as name:
@@ -222,8 +223,17 @@ def _attempt(work: Work, at: Path, fault: str, delay: float, rng: random.Random,
         one.wait(LONGEST_S)
     spent = time.perf_counter() - started
     words = (said.read_text(errors="replace").strip().splitlines() or [""])[-1]
-    damaged = "; ".join(Store(at / "results").scan()[1])
-    return Attempt(work.name, fault, round(spent, 3), one.returncode, work.progress(at), words[:200], damaged)
+    damaged = without_folders("; ".join(Store(at / "results").scan()[1]))
+    code, progress = one.returncode, work.progress(at)
+    return Attempt(work.name, fault, round(spent, 3), code, progress, without_folders(words)[:200], damaged)
+
+
+def without_folders(text: str) -> str:
+    """A message with the last part alone of every absolute path, cut ones too: where it ran is no result."""
+    for place in (ROOT, Path(sys.prefix), Path(sys.base_prefix), Path(tempfile.gettempdir()), Path.home()):
+        if place != Path(place.anchor):  # these may have blanks in their names
+            text = text.replace(f"{place}{os.sep}", "/")
+    return re.sub(r"(?<![\w.:/])/(?:[^\s\"'/]*/)*", "", text)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.classical import methods, stills, video
+from benchmarks.classical import lossless, methods, stills, video
 from core.bitstream import BitstreamError
 from core.codec import Codec, TesseraError
 from core.images import open_image
@@ -41,7 +41,7 @@ def picture(height: int, width: int, channels: int, seed: int = 3) -> Picture:
 
 
 def test_every_anchor_is_registered_once() -> None:
-    assert METHODS["jpeg"] is methods.Jpeg
+    assert METHODS["jpeg"] is methods.Jpeg and METHODS["png"] is lossless.Png
     mine = {name for name, method in METHODS.items() if method.__module__.startswith("benchmarks.")}
     assert mine == {*HERE, *PROGRAMS}
     assert {name for name in mine if METHODS[name].lossless} == {*LOSSLESS, "flif"}
@@ -349,7 +349,7 @@ def test_skips_have_reasons() -> None:
 
 def test_import_is_light() -> None:
     code = (
-        "import benchmarks.classical.methods, sys\n"
+        "import benchmarks.classical.lossless, benchmarks.classical.methods, sys\n"
         "heavy = {'torch', 'imagecodecs', 'PIL', 'pillow_heif', 'imageio_ffmpeg'}\n"
         "sys.exit(', '.join(heavy & set(sys.modules)) or None)"
     )

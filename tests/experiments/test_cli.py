@@ -214,10 +214,10 @@ def test_a_method_that_cannot_run_here_is_skipped_with_its_reason(command, pictu
 
 SLOW_JPEG = """
 import os, runpy, signal, sys, time
-from benchmarks.measure import harness
+from benchmarks.measure import single
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell ignores it
-whole = harness._round_trip
+whole = single.round_trip
 calls = 0
 
 def slow(codec, image, name, device):
@@ -228,7 +228,7 @@ def slow(codec, image, name, device):
         time.sleep(5)
     return whole(codec, image, name, device)
 
-harness._round_trip = slow
+single.round_trip = slow
 script = sys.argv[0] = sys.argv.pop(1)
 sys.path.insert(0, os.path.dirname(script))
 runpy.run_path(script, run_name="__main__")

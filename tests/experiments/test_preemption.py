@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from experiments.studies import preemption
-from experiments.studies.preemption import FAULTS, Work, _disturbed, _rows
+from experiments.studies.preemption import FAULTS, ROOT, Work, _disturbed, _rows, without_folders
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the study plays a full disk with Linux's prlimit")
 
@@ -62,6 +62,22 @@ def test_a_clock_that_looks_at_the_time_is_found_out(folder):
     """The clock really jumps: what depends on the day is not what it was."""
     attempts, rounds = _disturbed(lines("time.strftime('%Y-%m-%d', time.gmtime())"), folder, 10, random.Random(3))
     assert any(a.fault == "jumping clock" for a in attempts) and not all(rounds)
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ('  File "/srv/x/lib/python3.11/site-packages/sacred/file_storage.py", lin', '  File "file_storage.py", lin'),
+        (f"no room for '{ROOT}/results/cells/a'", "no room for 'a'"),
+        (f'File "{str(ROOT)[:-1]}', f'File "{ROOT.name[:-1]}'),
+        (
+            "error: see https://example.org/a/b; 3/4 of results/cells",
+            "error: see https://example.org/a/b; 3/4 of results/cells",
+        ),
+    ],
+)
+def test_a_record_names_no_folder_of_the_machine(said, kept):
+    assert without_folders(said) == kept
 
 
 def test_a_training_and_a_sweep(command):

@@ -160,7 +160,7 @@ def test_looking_asks_no_network(monkeypatch, tmp_path):
     monkeypatch.setattr("core.checkpoint.fetch", lambda *a, **b: pytest.fail("the network was asked"))
     task = Task("x", "evaluate", "cells", "python benchmarks/rd_curve.py with method=qres34m dataset=sample", ())
     found = progress.state(task, str(tmp_path))
-    assert found.word == "8 missing" and "has not been fetched" in found.reasons[0]
+    assert found.word == "8 missing" and "have not been fetched" in found.reasons[0]
     progress.note(task, str(tmp_path), "the host cannot be reached", "cannot run")
     found = progress.state(task, str(tmp_path))
     assert found.word == "cannot run" and found.reasons == ["the host cannot be reached"]
