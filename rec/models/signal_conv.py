@@ -41,7 +41,7 @@ class SignalConv(nn.Module):
         weight = torch.randn(*shape, kernel**2) / math.sqrt(taps)
         self.coefficients = nn.Parameter(weight)  # the basis is orthonormal: its coefficients are as normal as taps
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
-        self.register_buffer("basis", real_dft(kernel) if rdft else torch.eye(kernel**2), persistent=False)
+        self.register_buffer("basis", real_dft(kernel).clone() if rdft else torch.eye(kernel**2), persistent=False)
 
     def weight(self) -> Tensor:
         """The kernel in torch's layout of ``conv2d``, or with ``up`` of ``conv_transpose2d``."""

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.curves import curve as curves_of
 from benchmarks.curves.bd import BDError, bd_rate, bd_rates, clean
 from benchmarks.curves.curve import Curve, find, published
 from core.registry import UnknownName
@@ -317,8 +318,10 @@ def test_committed_lossy_vae_numbers():
 
 def test_committed_compressai_numbers():
     source = json.loads(shared("published/compressai.json").read_text())["datasets"]
+    entries = json.loads((curves_of.PUBLISHED / "compressai.json").read_text())["curves"]
     for dataset, curves in source.items():
-        ours = [c for c in published(dataset) if "CompressAI" in c.reference]
+        ours = published(dataset, [e["name"] for e in entries if e["dataset"] == dataset])
+        assert all("CompressAI" in c.reference for c in ours)
         columns = {"bpp": "bpp", "psnr": "psnr-rgb", "ms_ssim": "ms-ssim-rgb"}
         theirs = [v["results"] for v in curves.values() if len(v["results"]) > 1]  # some have rates alone
         assert len(ours) == len(theirs)

@@ -59,14 +59,13 @@ def test_the_address_holds_the_state(browser: Chromium, page: Path, opened: Chro
     opened.choose("#method-a", "beta")
     address = opened.run("location.hash")
     assert "set=cifar10" in address and "anchor=gamma" in address and "image=" in address
-    browser.open(page)
-    browser.run(f"(() => {{ location.hash = {json.dumps(address)}; location.reload(); }})()")
+    browser.open(page, address)
     browser.until("document.readyState === 'complete' && document.querySelectorAll('#rd-chart .trace').length > 0")
     text = "document.getElementById('{}').selectedOptions[0].text"
     assert opened.run(text.format("dataset")).startswith("CIFAR-10") and opened.run(text.format("anchor")) == "gamma"
     assert opened.run(text.format("method-a")) == "beta"
     assert hidden not in opened.run("document.getElementById('rd-legend').textContent")
-    browser.run("(() => { location.hash = '#bd;set=nowhere;metric=x;curves=a;image=b'; location.reload(); })()")
+    browser.open(page, "#bd;set=nowhere;metric=x;curves=a;image=b")
     browser.until("document.readyState === 'complete' && document.getElementById('dataset').options.length > 1")
     assert opened.run(text.format("dataset")) == "Kodak"
 

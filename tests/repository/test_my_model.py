@@ -93,7 +93,7 @@ def test_the_page_from_the_folder_to_latex(package: Path) -> None:
     assert r"\toprule" in table.read_text() and "bsq" in table.read_text()
     figures = {path.stem for path in (package / "mine" / "figures").glob("rd_*_psnr.pdf")}
     assert figures and (package / "mine" / "report" / "index.html").is_file()
-    assert "BSQ" in (package / "mine" / "report" / "index.html").read_text()
+    assert "my BSQ" in (package / "mine" / "report" / "index.html").read_text()
 
 
 CHECKS = """

@@ -132,9 +132,11 @@ class Chromium:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", {"features": [scheme]})
 
-    def open(self, path: Path) -> None:
-        """Open a file and wait until it is loaded."""
-        self.call("Page.navigate", {"url": path.resolve().as_uri()})
+    def open(self, path: Path, fragment: str = "") -> None:
+        """Open a file, at a fragment ('#...') of it, as a fresh page and wait until it is loaded."""
+        if fragment:  # from the file itself this would only be a jump within the page
+            self.call("Page.navigate", {"url": "about:blank"})
+        self.call("Page.navigate", {"url": path.resolve().as_uri() + fragment})
         self.until("document.readyState === 'complete' && location.protocol === 'file:'")
 
     def run(self, script: str) -> Any:

@@ -57,6 +57,7 @@ class Leech(VQMethod):
     """Leech's 196,560 minimal vectors in 24 dimensions: nothing to learn, no loss of its own, 17.6 bits at most."""
 
     paper: ClassVar[str] = "Zhao et al., arXiv 2512.14697"
+    searches: ClassVar[str] = ""  # its two codes are the digits of one number: vectors are no sums of codewords
 
     def quantizer(self) -> Quantizer:
         """Minimal vectors behind a linear map."""
