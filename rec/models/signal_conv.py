@@ -41,7 +41,7 @@ class SignalConv(nn.Module):
         weight = torch.randn(*shape, kernel**2) / math.sqrt(taps)
         self.coefficients = nn.Parameter(weight)  # the basis is orthonormal: its coefficients are as normal as taps
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
-        self.register_buffer("basis", real_dft(kernel).clone() if rdft else torch.eye(kernel**2), persistent=False)
+        self.register_buffer("basis", real_dft(kernel) if rdft else torch.eye(kernel**2), persistent=False)
 
     def weight(self) -> Tensor:
         """The kernel in torch's layout of ``conv2d``, or with ``up`` of ``conv_transpose2d``."""
@@ -74,10 +74,11 @@ def reflect(x: Tensor, margin: int) -> Tensor:
 @cache
 def real_dft(size: int) -> Tensor:
     """The orthonormal real basis of size x size kernels, (taps, coefficients): cosines and negative sines, in turn."""
-    position = torch.arange(size, dtype=torch.float64)
-    rows = [torch.full((size,), size**-0.5, dtype=torch.float64)]
-    for frequency in range(1, size // 2 + 1):
-        angle = 2 * math.pi * frequency * position / size
-        rows += [math.sqrt(2 / size) * torch.cos(angle), -math.sqrt(2 / size) * torch.sin(angle)]
-    line = torch.stack(rows, 1)
-    return torch.kron(line, line).float()
+    with torch.device("cpu"):  # kept for all models, also when the first is made elsewhere, or on no device
+        position = torch.arange(size, dtype=torch.float64)
+        rows = [torch.full((size,), size**-0.5, dtype=torch.float64)]
+        for frequency in range(1, size // 2 + 1):
+            angle = 2 * math.pi * frequency * position / size
+            rows += [math.sqrt(2 / size) * torch.cos(angle), -math.sqrt(2 / size) * torch.sin(angle)]
+        line = torch.stack(rows, 1)
+        return torch.kron(line, line).float()

@@ -81,6 +81,13 @@ def test_signal_conv_against_golden_vectors(case: int) -> None:
     assert float(y.sum()) == pytest.approx(found["out_sum"], rel=1e-5)
 
 
+def test_a_model_made_without_memory_spoils_no_other() -> None:
+    real_dft.cache_clear()
+    with torch.device("meta"):
+        SignalConv(2, 2, 3)
+    assert torch.equal(SignalConv(2, 2, 3).basis, real_dft(3)) and real_dft(3).device.type == "cpu"
+
+
 def test_real_dft() -> None:
     np.testing.assert_allclose(real_dft(3), golden()["irdft_3x3"], atol=1e-6)
     for size in (3, 5, 9):
