@@ -97,7 +97,7 @@ class Crew:
     def start(self, name: str, work: Callable[[], Any], alone: bool = False) -> None:
         """Begin ``work`` in a process of its own; ``alone``, with all processors to itself, for it to share out."""
         cores, others = (self.size, 1) if alone else (1, self.size)
-        with _stops_wait():
+        with stops_wait():
             self._working[name] = worker = _Worker(name, work, cores, others)
         self._order.append(worker)
 
@@ -290,8 +290,8 @@ def _end_with(parent: int) -> None:
 
 
 @contextmanager
-def _stops_wait() -> Iterator[None]:
-    """Signals to stop arrive after this: while a worker starts, there is nothing yet to pass them on to."""
+def stops_wait() -> Iterator[None]:
+    """Signals to stop arrive after this: while a child starts, there is nothing yet to pass them on to."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     try:
         yield

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from core.crew import STOPS, stops_wait
 from experiments.plan.task import ROOT, Task
 
 ATTEMPTS = 3
-STOPS = (signal.SIGTERM, signal.SIGINT)
 GRACE_S = 20.0  # from SIGTERM, on which training saves its state, to SIGKILL
 KEPT = 5  # lines of stderr in a note
 POLL_S = 0.2
@@ -83,7 +83,7 @@ def _attempt(task: Task, results: str, handle: int) -> Ended:
     limit = float(os.environ.get(LIMIT, 60 * task.minutes))
     lines: list[str] = []
     with ExitStack() as stack:
-        with _stops_wait():
+        with stops_wait():
             child = subprocess.Popen(
                 task.argv(results),
                 cwd=ROOT,
@@ -117,16 +117,6 @@ def _forward(pipe: IO[str], lines: list[str]) -> None:
         if line.strip():
             lines.append(line.strip())
             del lines[:-KEPT]
-
-
-@contextmanager
-def _stops_wait() -> Iterator[None]:
-    """Signals to stop arrive after this: while a command starts, there is nothing yet to pass them on to."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
