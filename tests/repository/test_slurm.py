@@ -19,7 +19,7 @@ import pytest
 
 from experiments.plan import catalogue
 from experiments.plan.task import ROOT, chosen
-from tests.support.snakemake import needs_snakemake, numbers, undisturbed, words
+from tests.support.snakemake import COUNTED, needs_snakemake, numbers, undisturbed, words
 
 SCRIPT = ROOT / "profiles" / "slurm" / "one_node.sh"
 METHODS = ("png", "jpegls", "webp_lossless", "jpeg2000_lossless")
@@ -28,22 +28,15 @@ PATIENCE_S = 300
 
 # What python does at its start, in every process of the run. At their first call png fails, jpegls and webp_lossless
 # hang, and jpeg2000_lossless takes as long as nobody lets it go on.
-FAULTS = """
-import os, sys, time
-from pathlib import Path
-words = sys.orig_argv
-name = next((w.removeprefix("methods=") for w in words if w.startswith("methods=")), "")
-if name and any(w.endswith("lossless_table.py") for w in words):
-    log = Path(os.environ["FAULTS_LOG"])
-    turn = log.read_text().split().count(name) if log.exists() else 0
-    with log.open("a") as file:
-        file.write(name + "\\n")
-    if turn == 0 and name == "png":
+FAULTS = (
+    COUNTED
+    + """    if turn == 0 and name == "png":
         sys.stderr.write("injected failure\\n")
         os._exit(1)
     while turn == 0 and not (name == "jpeg2000_lossless" and log.with_name("go").exists()):
         time.sleep(0.1)
 """
+)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pytest
 
 from experiments.plan import catalogue
 from experiments.plan.task import ROOT, chosen
-from tests.support.snakemake import needs_snakemake, numbers, undisturbed, words
+from tests.support.snakemake import COUNTED, needs_snakemake, numbers, undisturbed, words
 
 SMALL = ("png-sample-lossless", "jpegls-sample-lossless")  # of the quick plan
 
@@ -69,17 +69,9 @@ def test_profiles_of_clusters_are_understood(tmp_path, profile):
 
 
 # What python does at its start, in every process of the run: commands of the plan fail or hang at their first calls.
-FAULTS = """
-import os, sys, time
-from pathlib import Path
-words = sys.orig_argv
-name = next((w.removeprefix("methods=") for w in words if w.startswith("methods=")), "")
-if name and any(w.endswith("lossless_table.py") for w in words):
-    log = Path(os.environ["FAULTS_LOG"])
-    turn = log.read_text().split().count(name) if log.exists() else 0
-    with log.open("a") as file:
-        file.write(name + "\\n")
-    if name == "png" and turn == 0:
+FAULTS = (
+    COUNTED
+    + """    if name == "png" and turn == 0:
         sys.stderr.write("injected failure\\n")
         os._exit(1)
     if name == "jpegls" and turn == 0:
@@ -87,6 +79,7 @@ if name and any(w.endswith("lossless_table.py") for w in words):
     if name == "png" and turn == 1:
         os.kill(os.getpid(), 9)
 """
+)
 
 
 def test_killed_at_any_moment_with_failing_and_hanging_jobs_it_ends_as_if_undisturbed(tmp_path):

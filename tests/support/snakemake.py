@@ -15,6 +15,18 @@ import pytest
 from benchmarks.store import Store
 from experiments.plan.task import ROOT
 
+# How sitecustomize.py begins where commands of the plan fail on purpose: which method, and how often it was called.
+COUNTED = """
+import os, sys, time
+from pathlib import Path
+words = sys.orig_argv
+name = next((w.removeprefix("methods=") for w in words if w.startswith("methods=")), "")
+if name and any(w.endswith("lossless_table.py") for w in words):
+    log = Path(os.environ["FAULTS_LOG"])
+    turn = log.read_text().split().count(name) if log.exists() else 0
+    with log.open("a") as file:
+        file.write(name + "\\n")
+"""
 OWN = ROOT / ".venv" / "snakemake" / "bin" / "snakemake"
 SNAKEMAKE = str(OWN) if OWN.exists() else shutil.which("snakemake")
 
