@@ -168,6 +168,11 @@ class QRes3M(QRes):
     lmb: float = 64
 
 
+def shapes(state: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The shapes of the tensors of a state."""
+    return {name: tuple(value.shape) for name, value in state.items()}
+
+
 @dataclass(frozen=True)
 class QResVR(Ranged):
     """Ours: one set of weights for every ``lmb`` in ``lmb_range``, for squared error or MS-SSIM."""
@@ -203,6 +208,20 @@ class QRes34MVR(QResVR):
     arch: ClassVar[Architecture] = QRES34M_VR
     points: ClassVar[tuple[float, ...]] = (16, 32, 64, 128, 256, 512, 1024, 2048)
     lmb_range: tuple[float, float] = (16, 2048)
+
+    def adopt(self, state: Mapping[str, Any]) -> QResVAE:
+        """A network to train on from its own weights, or one grown from those of ``qres3m_vr`` (``qres.grow``)."""
+        from qres.grow import grow
+        from qres.network import QResVAE
+
+        own, small = self.model(), QResVAE(QRES3M_VR, self.lmb, QRes3MVR.lmb_range)
+        fits = shapes(state) == shapes(small.state_dict())
+        into = small if fits else own
+        try:
+            into.load_state_dict({name: value.float() for name, value in state.items()})
+        except RuntimeError as error:
+            raise TesseraError(f"these weights are neither of {self.name} nor of qres3m_vr: {error}.") from None
+        return grow(small, own) if fits else own
 
 
 @METHODS.register("qarv_base")
