@@ -121,7 +121,7 @@ def _linear(old: nn.Module, new: nn.Module, outs: Tensor | None = None, ins: Ten
     made[inside] = source[outs][:, ins] / times[ins].view(shape)
     noise = torch.randn_like(made) * made.std() / 2
     sums = torch.zeros(len(outs), source.shape[1], *target.shape[2:]).index_add_(1, ins, noise)
-    target.copy_(made + noise - sums[:, ins] / times[ins].view(shape))
+    target.copy_(made + (noise - sums[:, ins] / times[ins].view(shape)))
     bias_of(new).copy_(bias_of(old)[outs])
 
 
