@@ -124,7 +124,6 @@ class Lossless(QRes):
     searches: ClassVar[str] = ""
 
     def model(self) -> QResVAE:
-        """A fresh network, strictly with the official state-dict names."""
         from qres.network import QResVAE
 
         return QResVAE(self.arch, lmb=1)
@@ -165,7 +164,6 @@ class QResVR(Ranged):
     target: str = "mse"  # or ms_ssim: what the weights were trained for
 
     def model(self) -> QResVAE:
-        """A fresh conditional network."""
         from qres.network import QResVAE
 
         return QResVAE(self.arch, self.lmb, self.lmb_range, self.target)
@@ -219,7 +217,6 @@ class QARVBase(Ranged):
     lmb_range: tuple[float, float] = (16, 2048)  # of training
 
     def model(self) -> QResVAE:
-        """A fresh network, strictly with the official state-dict names."""
         from qres.qarv import QARVModel
 
         return QARVModel(self.arch, self.lmb, self.lmb_range)
