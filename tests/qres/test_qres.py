@@ -244,7 +244,7 @@ def test_a_network_for_one_lambda_computes_what_the_conditional_one_does_there(m
 
 
 def test_straight_through_training_decodes_rounded_latents_at_the_rate_of_noisy_ones():
-    model = fill(METHODS["qres3m_vr"]().model())
+    model = fill(QResVAE(replace(QRES3M_VR, embedding=0), lmb=64))
     x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         quantised = model.eval()(x)
