@@ -15,6 +15,7 @@ from core.images import save_image
 from core.registry import discover, make_method
 from experiments.calibrate import calibrate
 from experiments.run_record import claim, default_folder, facts
+from tests.support.tiny_qres import shrink
 
 discover()
 TRAIN = ("vq", "train", "with", "smoke", "method=vqvae", "params.size=16", "params.channels=1", "crop=16",
@@ -125,17 +126,18 @@ def test_what_was_seen_is_inherited_along_a_chain(command, folders):
             assert leak == (name in seen) and done.code == (2 if leak else 0), (folder, name, done.err)
 
 
-def test_folding_inherits_too(command, folders):
+def test_folding_inherits_too(command, folders, monkeypatch):
+    shrink(monkeypatch)
     small = ("qres", "train", "with", "smoke", "steps=1", "scales=[1.0]", "crop=64")
     for name in "AB":
         for j in range(2):
             path = Path(name, f"{j}.png")
             rng = np.random.default_rng(ord(name) + j)
             save_image(path, rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
-    assert command(*small, "dataset=folder:A", "folder=vr").code == 0
-    assert command(*small, "method=qres3m", "init=vr", "dataset=folder:B", "folder=folded").code == 0
+    assert command(*small, "method=qres34m_vr", "dataset=folder:A", "folder=vr").code == 0
+    assert command(*small, "method=qres34m", "init=vr", "dataset=folder:B", "folder=folded").code == 0
     for name in "AB":
-        done = command("qres", "evaluate", "with", "method=qres3m", "weights=folded", f"dataset=folder:{name}")
+        done = command("qres", "evaluate", "with", "method=qres34m", "weights=folded", f"dataset=folder:{name}")
         assert done.code == 2 and "in the training data of these weights" in done.err
 
 

@@ -20,7 +20,6 @@ def qres() -> Iterator[Task]:
     for dataset in ("kodak", "clic_professional_test"):
         yield curve("qres", "qres3m_vr", dataset, after=OURS)
         yield curve("qres", "qres3m_vr", dataset, "params.target=ms_ssim", f"qres3m_vr-ms_ssim-{dataset}", SSIM)
-        yield curve("qres", "qres3m", dataset, after=[f"train-qres3m-{lmb}" for lmb in (16, 64, 256)])
         yield curve("qres", "qres34m", dataset, minutes=DAY)
     yield curve("qres", "qres17m", "celeba", minutes=DAY)
     yield curve("qres", "qres34m_vr", "kodak", "weights=runs/qres34m_vr", after=("train-qres34m_vr",), minutes=DAY)
@@ -60,16 +59,6 @@ def _small() -> Iterator[Task]:
         ("checkpoints/qres3m_vr_ms_ssim", "runs/qres3m_vr-ms_ssim"),
         OURS,
     )
-    for lmb in (16, 64, 256):
-        yield training(
-            "qres",
-            f"qres3m-{lmb}",
-            f"python -m qres train with method=qres3m params.lmb={lmb} {then} "
-            f"steps=2000 lr=5e-4 seed=2 half=True folder=runs/qres3m-{lmb}",
-            "bsds500",
-            (f"checkpoints/qres3m/lmb{lmb}", f"runs/qres3m-{lmb}"),
-            OURS,
-        )
     yield training(
         "qres",
         "qres34m_vr",
@@ -91,10 +80,6 @@ def _evidence() -> Iterator[Task]:
     yield _crossed("qres3m_vr", "method=qres3m_vr", OURS)
     yield _crossed("qres3m_vr_whole", "method=qres3m_vr limit=24 crop=0", OURS)
     yield _crossed("qres3m_vr_target_ms_ssim", "method=qres3m_vr params.target=ms_ssim", SSIM)
-    yield _crossed("qres3m_whole", "method=qres3m limit=24 crop=0", ("train-qres3m-64",))
-    yield _crossed("qres3m", "method=qres3m", ("train-qres3m-64",))
-    for lmb in (16, 256):
-        yield _crossed(f"qres3m_lmb_{lmb}", f"method=qres3m params.lmb={lmb}", (f"train-qres3m-{lmb}",))
     kinds = ("samples", "progressive", "interpolation", "inpainting")
     yield made(
         "qres",
