@@ -242,12 +242,11 @@ class FiniteScalar(VQMethod):
     curve: ClassVar[str | None] = "levels"
     points: ClassVar[tuple[str, ...]] = ("5x3", "4x4x4", "8x6x5")
     levels: str = "8x6x5"
-    slope: float = 1.0  # of tanh at zero
 
     def quantizer(self) -> Quantizer:
         from vq.vqvae.quantizers import FSQ, Projected
 
-        return Projected(self.dim, FSQ(_levels(self.levels), slope=self.slope))
+        return Projected(self.dim, FSQ(_levels(self.levels)))
 
 
 @METHODS.register("ifsq")
@@ -258,7 +257,12 @@ class EvenFiniteScalar(FiniteScalar):
     paper: ClassVar[str] = "arXiv 2601.17124 (iFSQ)"
     points: ClassVar[tuple[str, ...]] = ("5x3",)  # those that are shipped
     levels: str = "5x3"
-    slope: float = 0.8
+    slope: float = 0.8  # of tanh at zero
+
+    def quantizer(self) -> Quantizer:
+        from vq.vqvae.quantizers import FSQ, Projected
+
+        return Projected(self.dim, FSQ(_levels(self.levels), slope=self.slope))
 
 
 @METHODS.register("rfsq")
