@@ -34,26 +34,27 @@ def qres() -> Iterator[Task]:
 def _small() -> Iterator[Task]:
     """The weights we train here."""
     vr = "python -m qres train with method=qres3m_vr"
-    then = "straight_through=True init=runs/qres3m_vr"
+    photos = "dataset=photos scales=[1.0] straight_through=True half=True validation=photos_valid"
     yield training(
         "qres",
         "qres3m_vr-first",
-        f"{vr} half=True folder=runs/first",
-        "bsds500",
-        ("runs/first", "checkpoints/qres3m_vr"),
+        f"{vr} {photos} steps=6600 batch=8 crop=64 schedule=constant ema=0.9995 folder=runs/first",
+        "photos",
+        ("runs/first",),
     )
     yield training(
         "qres",
         "qres3m_vr",
-        f"{vr} straight_through=True init=runs/first steps=10500 lr=8e-4 seed=1 half=True folder=runs/qres3m_vr",
-        "bsds500",
+        f"{vr} {photos} init=runs/first steps=12500 hold=0.5 lr=1.5e-3 warmup=50 ema=0.9995 seed=3 "
+        "folder=runs/qres3m_vr",
+        "photos",
         ("checkpoints/qres3m_vr", "runs/qres3m_vr"),
         ("train-qres3m_vr-first",),
     )
     yield training(
         "qres",
         "qres3m_vr-ms_ssim",
-        f"{vr} params.target=ms_ssim {then} crop=192 batch=2 steps=3000 lr=4e-4 "
+        f"{vr} params.target=ms_ssim straight_through=True init=runs/qres3m_vr crop=192 batch=2 steps=3000 lr=4e-4 "
         "seed=3 half=True folder=runs/qres3m_vr-ms_ssim",
         "bsds500",
         ("checkpoints/qres3m_vr_ms_ssim", "runs/qres3m_vr-ms_ssim"),
@@ -62,11 +63,11 @@ def _small() -> Iterator[Task]:
     yield training(
         "qres",
         "qres34m_vr",
-        "python -m qres train with method=qres34m_vr dataset=photos scales=[1.0] straight_through=True steps=40000 "
-        "first_crop=64 first_batch=8 first_share=0.15 hold=0.5 lr=1e-3 ema=0.9995 validation=photos_valid half=True "
-        "folder=runs/qres34m_vr",
+        f"python -m qres train with method=qres34m_vr {photos} init=runs/qres3m_vr steps=1200 crop=64 lr=1.5e-4 "
+        "warmup=50 ema=0.995 seed=2 folder=runs/qres34m_vr",
         "photos",
         ("checkpoints/qres34m_vr", "runs/qres34m_vr"),
+        OURS,
     )
 
 
