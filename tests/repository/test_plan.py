@@ -158,7 +158,7 @@ def test_what_cannot_run_says_why(monkeypatch, tmp_path, kind, words, reason):
 def test_looking_asks_no_network(monkeypatch, tmp_path):
     """Official weights that nobody fetched are missing cells; that they cannot be had is known once that was tried."""
     monkeypatch.setattr("core.checkpoint.fetch", lambda *a, **b: pytest.fail("the network was asked"))
-    task = Task("x", "evaluate", "cells", "python benchmarks/rd_curve.py with method=qres34m dataset=sample", ())
+    task = Task("x", "evaluate", "cells", "python benchmarks/rd_curve.py with method=qarv_base dataset=sample", ())
     found = progress.state(task, str(tmp_path))
     assert found.word == "8 missing" and "have not been fetched" in found.reasons[0]
     progress.note(task, str(tmp_path), "the host cannot be reached", "cannot run")
