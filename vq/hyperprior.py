@@ -43,7 +43,8 @@ class Hyperprior(nn.Module):
     """Bits of codes (B, books, h, w) with side information; ``fixed()`` gives the form that codes streams.
 
     ``words0``, ``words1``, ... are the codewords (K, axes) of each book on their principal axes, centred and scaled,
-    whose sum over books is the vector of a code. ``counts`` (CHANNELS, 2 LARGEST + 1) holds how often each z occurs in training images.
+    whose sum over books is the vector of a code. ``counts`` (CHANNELS, 2 LARGEST + 1) holds how often each z occurs in
+    training images.
     """
 
     counts: Tensor
@@ -120,7 +121,7 @@ class Hyperprior(nn.Module):
     def fit(self, grids: Sequence[Tensor], tables: Sequence[Tensor]) -> None:
         """Learn from grids of codes (B, books, h, w), and the codewords (K, dim) of each book; the same in every call.
 
-        The probabilities begin as the shares of the codes in the grids, whatever z is.
+        The weights of codes begin as their shares in the grids.
         """
         centred = [table - table.mean(0) for table in tables]
         axes = torch.linalg.svd(torch.cat(centred), full_matrices=False)[2][: self.dim].T

@@ -246,7 +246,7 @@ def test_smaller_codebooks_are_worse_and_their_codes_are_counted() -> None:
 def test_training_passes_on_vectors_of_smaller_codebooks() -> None:
     """Half of the steps have the whole codebook, the others fewer vectors; in eval mode all."""
     torch.manual_seed(0)
-    quantizer, rows = RateAdaptiveQuantizer(2, 64, revive=0.0), torch.randn(600, 2)
+    quantizer, rows = RateAdaptiveQuantizer(2, 64, init="kmeans"), torch.randn(600, 2)
     quantizer(rows)
     sizes = [len(torch.unique(quantizer(rows).quantized.detach().round(decimals=4), dim=0)) for _ in range(40)]
     assert 8 < sum(size > 50 for size in sizes) < 36 and min(sizes) < 16

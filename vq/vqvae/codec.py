@@ -181,7 +181,8 @@ def at_size(model: VQVAE, size: int) -> VQVAE:
     assert isinstance(quantizer, EMAQuantizer)
     check_size(size, quantizer.size)
     codebook, labels = resized(quantizer.codebook, counts, size)
-    made.quantizer = EMAQuantizer(quantizer.dim, size).to(codebook.device)
-    made.quantizer.codebook.copy_(codebook)
+    plain = EMAQuantizer(quantizer.dim, size).to(codebook.device)
+    plain.codebook.copy_(codebook)
+    made.quantizer = plain
     made.counts0 = torch.zeros(size, dtype=counts.dtype, device=counts.device).index_add_(0, labels, counts)
     return made.eval()

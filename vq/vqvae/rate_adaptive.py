@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from core import bitstream, checkpoint
 from core.registry import METHODS
@@ -36,7 +37,7 @@ class RateAdaptive(VQMethod):
         """A codebook of moving averages that trains for all sizes."""
         from vq.vqvae.quantizers import RateAdaptiveQuantizer
 
-        options = {"revive": self.revive, "commitment": self.commitment, "decay": self.decay}
+        options: Mapping[str, Any] = {"revive": self.revive, "commitment": self.commitment, "decay": self.decay}
         return RateAdaptiveQuantizer(self.dim, self.max_size, init="kmeans", **options)
 
     def model(self) -> VQVAE:

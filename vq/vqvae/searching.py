@@ -45,15 +45,14 @@ class SearchingCodec(Searching):
         chosen = plain.to(x.device).permute(0, 2, 3, 1)  # (B, h, w, books)
         places = self._places(x, chosen)
         prior = self.model.prior if self.codec.with_prior(list(plain.numpy())) else None
-        if isinstance(prior, Hyperprior):
-            prior = [-log for log in prior.log_shares(plain.to(x.device))]
+        given = [-log for log in prior.log_shares(plain.to(x.device))] if isinstance(prior, Hyperprior) else prior
         height, width = image.shape[:2]
 
         def parts(shares: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
             found = (p.mean(s, table) for p, s, table in zip(places, shares, self.tables, strict=True))
             painted = self.model.decoder((self.offset + sum(found)).permute(0, 3, 1, 2)) + 0.5
             error = (painted.clamp(0, 1) - x)[:, :, :height, :width].square().mean()
-            return self._bits(shares, places, prior), error
+            return self._bits(shares, places, given), error
 
         with torch.no_grad():
             hard = [F.one_hot(p.start.argmax(-1), p.start.shape[-1]).to(p.start) for p in places]

@@ -149,7 +149,7 @@ def vq() -> Iterator[Task]:
 
 
 def _indices() -> Iterator[Task]:
-    """A hyperprior for the codes of a model that is there, and one codebook for all sizes: that model's, and trained."""
+    """A hyperprior for codes of a model that is there; one codebook for all sizes, made of that model's or trained."""
     model, hyper = "checkpoints/vq/vqvae_ema-256", "vqvae_ema-256-hyper"
     command = (
         f"python -m vq train with method=vqvae_ema params.prior=hyper dataset=fashion_mnist init={model} steps=0 "
