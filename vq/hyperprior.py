@@ -31,8 +31,10 @@ from vq.prior import COARSE, FINE, LOGIT, fitting, logit_frequencies, row_tables
 STRIDE, CHANNELS, HIDDEN = 4, 16, 48  # of the grid of z, its numbers at a place, and the width of the networks
 AXES = 16  # of the codewords: the Gaussian is over the principal ones, at most so many
 LARGEST = 15  # magnitude of z
-PASSES, STEPS = 2, (100, 1000)  # over the codes that it learns from, and the least and most steps
+PASSES, STEPS = 1, (100, 1000)  # over the codes that it learns from, and the least and most steps
+WARM = 0.3  # share of the steps in which the rate of z gains weight
 RATE = 5e-3  # of Adam at the start
+FAST = 8  # times as fast learns the distribution of z
 RANGE = 2.0**20  # activations and weights are cut off here, in whole numbers: sums stay exact whatever the weights
 
 Floats = NDArray[np.float64]
@@ -62,7 +64,8 @@ class Hyperprior(nn.Module):
         for before in (dim, *[HIDDEN] * (STRIDE.bit_length() - 2)):
             layers += [nn.Conv2d(before, HIDDEN, 4, stride=2, padding=1), nn.LeakyReLU()]
         self.analysis = nn.Sequential(*layers, last)
-        self.spread = nn.Parameter(torch.zeros(2, CHANNELS))  # mean and log scale of z, for training alone
+        self.weight = 1.0  # of the rate of z, in training
+        self.spread = nn.Parameter(torch.zeros(2, CHANNELS))  # mean and log scale of z over FAST, in training
         self.coarse = nn.Conv2d(CHANNELS, HIDDEN, 3, padding=1)
         self.finer = nn.Conv2d(HIDDEN, STRIDE**2 * HIDDEN, 1)
         self.fine = nn.Conv2d(HIDDEN, HIDDEN, 3, padding=1)
@@ -70,7 +73,6 @@ class Hyperprior(nn.Module):
         self.gaussian = Modules(nn.Linear(HIDDEN, 2 * dim) for _ in sizes)
         self.bias = nn.ParameterList(torch.zeros(size) for size in sizes)
         for head in self.gaussian:
-            head.weight.data.mul_(0.1)
             head.bias.data[dim:] = 0.1
 
     @property
@@ -89,7 +91,7 @@ class Hyperprior(nn.Module):
             F.nll_loss(logits.flatten(0, -2), codes[:, book].flatten())
             for book, logits in enumerate(self.log_shares(codes, z + (z.round() - z).detach()))
         ]
-        return torch.stack([*nats, self._rate(z) / positions])
+        return torch.stack([*nats, self._rate(z) * (self.weight if self.training else 1) / positions])
 
     def log_shares(self, codes: Tensor, z: Tensor | None = None) -> Iterator[Tensor]:
         """Logarithms (B, h, w, K) of the shares of each book's codes, given z and the books before.
@@ -133,7 +135,7 @@ class Hyperprior(nn.Module):
         self.train()
         with torch.random.fork_rng(devices=[]):  # of the noise of z
             torch.manual_seed(0)
-            fitting(self, grids, RATE, PASSES, STEPS)
+            fitting(self, grids, RATE, PASSES, STEPS, self._begin)
         self.eval()
         self.counts.zero_()
         for codes in grids:
@@ -143,6 +145,9 @@ class Hyperprior(nn.Module):
     def fixed(self) -> FixedHyperprior:
         """The hyperprior in whole numbers, from the weights as they are now."""
         return FixedHyperprior(self)
+
+    def _begin(self, share: float) -> None:
+        self.weight = min(1.0, share / WARM)
 
     def _z(self, codes: Tensor) -> Tensor:
         """Side information before rounding, (B, CHANNELS, h / STRIDE, w / STRIDE), both rounded up."""
@@ -157,7 +162,8 @@ class Hyperprior(nn.Module):
         if not self.training:
             symbols = z.round().long().transpose(0, 1).flatten(1) + LARGEST
             return -_log_shares(self.counts).gather(1, symbols).sum()
-        mean, scale = self.spread[0, :, None, None], self.spread[1, :, None, None].exp()
+        mean, scale = (FAST * self.spread[i, :, None, None] for i in range(2))
+        scale = scale.exp()
         noisy = z + torch.rand_like(z) - 0.5 - mean
         mass = torch.sigmoid((0.5 - noisy.abs()) / scale) - torch.sigmoid((-0.5 - noisy.abs()) / scale)
         return -mass.clamp(min=1e-9).log().sum()

@@ -11,7 +11,7 @@ and every library gets the same frequency tables.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -91,11 +91,18 @@ class Prior(nn.Module):
         return FixedPrior(self)
 
 
-def fitting(prior: nn.Module, grids: Sequence[Tensor], rate: float, passes: int, least_most: tuple[int, int]) -> None:
+def fitting(
+    prior: nn.Module,
+    grids: Sequence[Tensor],
+    rate: float,
+    passes: int,
+    least_most: tuple[int, int],
+    begin: Callable[[float], None] = lambda share: None,
+) -> None:
     """Minimise the sum of what ``prior`` gives for codes cut from grids (B, books, h, w), of one or more sizes.
 
     Adam, whose rate falls to zero in a straight line; ``least_most`` bounds the steps that ``passes`` over all codes
-    take. The same in every call.
+    take, and ``begin`` is told before each which share of them is done. The same in every call.
     """
     positions = sum(len(codes) * codes[0, 0].numel() for codes in grids)
     steps = int(np.clip(passes * positions // POSITIONS, *least_most))
@@ -104,6 +111,7 @@ def fitting(prior: nn.Module, grids: Sequence[Tensor], rate: float, passes: int,
     prior.requires_grad_(True)
     optimizer = torch.optim.Adam(prior.parameters(), lr=rate)
     for step, place in enumerate(order.tolist()):
+        begin(step / steps)
         optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
         optimizer.zero_grad()
         prior(_sample(grids[place], draw)).sum().backward()
