@@ -25,12 +25,11 @@ from vq.vqvae.sphere_methods import Leech
 
 
 def hyperprior(sizes: tuple[int, ...], dim: int, seed: int = 0) -> Hyperprior:
-    """One with codewords and weights that say something, in eval mode."""
+    """A fresh one with random codewords, in eval mode."""
     torch.manual_seed(seed)
     prior = Hyperprior(sizes, dim).requires_grad_(False)
-    for words, head in zip(prior.words, prior.gaussian, strict=True):
+    for words in prior.words:
         words.normal_()
-        head.weight.mul_(10)
     return prior.eval()
 
 

@@ -83,8 +83,8 @@ class SearchingCodec(Searching):
     ) -> Tensor:
         """Bits under the autoregressive prior, nats (B, h, w, K) of each book's codes, or the static tables."""
         if prior is not None and not isinstance(prior, Prior):
-            nats = [(s * p.among(cost)).sum() for s, p, cost in zip(shares, places, prior, strict=True)]
-            return torch.stack(nats).sum() / math.log(2)
+            each = [(s * p.among(cost)).sum() for s, p, cost in zip(shares, places, prior, strict=True)]
+            return torch.stack(each).sum() / math.log(2)
         if prior is None:
             pairs = zip(shares, places, self.static, strict=True)
             return torch.stack([(s * p.among(cost)).sum() for s, p, cost in pairs]).sum()
