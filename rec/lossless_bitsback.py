@@ -48,7 +48,6 @@ class BitsBackCodec:
         return bitstream.pack(Stream(self.fingerprint, height, width, channels, (packed.payload,), _check([image])))
 
     def decompress(self, stream: bytes) -> Image:
-        """Stream -> uint8 (H, W, 1 or 3); ``BitstreamError`` for a damaged or foreign stream."""
         read = bitstream.unpack(stream, self.fingerprint)
         (image,) = self.unchain(read.only_chunk(), 1, (read.height, read.width, read.channels))
         if _check([image]) != read.symbols_check:

@@ -52,7 +52,6 @@ class VQCodec:
         self._last: tuple[Image, list[Codes]] | None = None
 
     def compress(self, image: Image) -> bytes:
-        """uint8 (H, W, 1 or 3) of any size -> stream."""
         return self.write(self._encoded(image), image.shape)
 
     def write(self, codes: list[Codes], shape: tuple[int, ...]) -> bytes:
@@ -70,7 +69,6 @@ class VQCodec:
         return writer.finish()
 
     def decompress(self, stream: bytes) -> Image:
-        """Stream -> uint8 (H, W, 1 or 3); ``BitstreamError`` for a damaged or foreign stream."""
         reader = StreamReader(stream, self.fingerprint, len(self.head))
         if reader.head != self.head:
             return self.of(reader.head).decompress(stream)
@@ -91,7 +89,6 @@ class VQCodec:
         return self.prior is not None and sum(map(self._static_bits, codes)) > sum(map(self.prior.bits, codes))
 
     def searching(self, effort: int, weight: float = 1.0) -> SearchingCodec:
-        """The codec that spends up to ``effort`` gradient steps on each picture (``core.codec.HasSearch``)."""
         from vq.vqvae.searching import SearchingCodec
 
         return SearchingCodec(self, effort, weight)
@@ -109,7 +106,6 @@ class VQCodec:
         return 1 + min(static, sum(self.model.prior.bits(torch.from_numpy(c)[None]) for c in codes))
 
     def payload_bits(self, stream: bytes) -> int:
-        """Bits of entropy-coded symbols."""
         return bitstream.payload_bits(stream)
 
     def _encoded(self, image: Image) -> list[Codes]:
