@@ -117,10 +117,10 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("folder", "init", "reference"), Text()),
     **dict.fromkeys(("methods", "points", "coders", "devices", "batches", "kinds", "curves", "published"), Words()),
     **dict.fromkeys(("quantizers", "input", "names", "columns"), Words()),
-    **dict.fromkeys(("steps", "batch", "cycles", "threads", "log_every", "save_every", "repeats", "seeds"), COUNT),
+    **dict.fromkeys(("batch", "cycles", "threads", "log_every", "save_every", "repeats", "seeds"), COUNT),
     **dict.fromkeys(("vectors", "samples", "block_samples", "processes", "size", "height", "width", "n"), COUNT),
     **dict.fromkeys(("coded", "mutations", "jobs"), COUNT),
-    "limit": Whole(),  # 0 is refused where it is known of what
+    **dict.fromkeys(("limit", "steps"), Whole()),  # 0 is refused where it is known of what
     "seed": SEED,
     "bootstrap": Whole(0, 10**6),
     "alpha": OneOf(("white", "black")),

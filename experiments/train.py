@@ -206,7 +206,10 @@ def _recipe(config: Mapping[str, Any]) -> TrainConfig:
     names = ("steps", "batch", "lr", "schedule", "hold", "cycles", "optimizer", "warmup", "clip", "ema", "amp", "seed",
              "log_every", "save_every")  # fmt: skip
     device = devices.available(config["device"])
-    for name in ("steps", "batch", "crop", "cycles", "threads", "processes", "log_every", "save_every"):
+    least = 0 if config["init"] else 1
+    if config["steps"] < least:
+        raise TesseraError(f"steps={config['steps']} must be at least {least} (0 with init= only: it counts codes).")
+    for name in ("batch", "crop", "cycles", "threads", "processes", "log_every", "save_every"):
         if config[name] < 1:
             raise TesseraError(f"{name}={config[name]} must be at least 1.")
     first = {}

@@ -11,7 +11,7 @@ and every library gets the same frequency tables.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -68,20 +68,14 @@ class Prior(nn.Module):
             nats.append(F.cross_entropy(logits.flatten(0, -2), codes[:, book].flatten()))
         return torch.stack(nats)
 
+    @torch.no_grad()
+    def bits(self, codes: Tensor) -> float:
+        """What codes (B, books used, h, w) cost, in floats."""
+        return float(self(codes).sum()) * codes[:, 0].numel() / math.log(2)
+
     def fit(self, grids: Sequence[Tensor]) -> None:
         """Learn from grids of codes (B, books, h, w), of one or more sizes; the same in every call."""
-        positions = sum(len(codes) * codes[0, 0].numel() for codes in grids)
-        steps = int(np.clip(PASSES * positions // POSITIONS, *STEPS))
-        draw = torch.Generator().manual_seed(0)
-        order = torch.multinomial(torch.tensor([float(c[:, 0].numel()) for c in grids]), steps, True, generator=draw)
-        self.requires_grad_(True)
-        optimizer = torch.optim.Adam(self.parameters(), lr=RATE)
-        for step, place in enumerate(order.tolist()):
-            optimizer.param_groups[0]["lr"] = RATE * (1 - step / steps)
-            optimizer.zero_grad()
-            self(_sample(grids[place], draw)).sum().backward()
-            optimizer.step()
-        self.requires_grad_(False)
+        fitting(self, grids, RATE, PASSES, STEPS)
 
     def _neighbourhood(self, codes: Tensor) -> Tensor:
         """(B, books, h, w) -> (B, h, w, neighbours * WIDTH), books summed."""
@@ -95,6 +89,34 @@ class Prior(nn.Module):
     def fixed(self) -> FixedPrior:
         """The prior in whole numbers, from the weights as they are now."""
         return FixedPrior(self)
+
+
+def fitting(
+    prior: nn.Module,
+    grids: Sequence[Tensor],
+    rate: float,
+    passes: int,
+    least_most: tuple[int, int],
+    begin: Callable[[float], None] = lambda share: None,
+) -> None:
+    """Minimise the sum of what ``prior`` gives for codes cut from grids (B, books, h, w), of one or more sizes.
+
+    Adam, whose rate falls to zero in a straight line; ``least_most`` bounds the steps that ``passes`` over all codes
+    take, and ``begin`` is told before each which share of them is done. The same in every call.
+    """
+    positions = sum(len(codes) * codes[0, 0].numel() for codes in grids)
+    steps = int(np.clip(passes * positions // POSITIONS, *least_most))
+    draw = torch.Generator().manual_seed(0)
+    order = torch.multinomial(torch.tensor([float(c[:, 0].numel()) for c in grids]), steps, True, generator=draw)
+    prior.requires_grad_(True)
+    optimizer = torch.optim.Adam(prior.parameters(), lr=rate)
+    for step, place in enumerate(order.tolist()):
+        begin(step / steps)
+        optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
+        optimizer.zero_grad()
+        prior(_sample(grids[place], draw)).sum().backward()
+        optimizer.step()
+    prior.requires_grad_(False)
 
 
 def seen(framed: Tensor, height: int, width: int) -> Tensor:
@@ -131,7 +153,7 @@ class FixedPrior:
         rows = [row for _, frequencies in found for row in frequencies]
         places = np.argsort(np.tile(order, len(found)), kind="stable")
         symbols = np.concatenate([chosen for chosen, _ in found])[places]
-        encoder.encode(symbols, np.arange(len(rows)), _tables([rows[place] for place in places]))
+        encoder.encode(symbols, np.arange(len(rows)), row_tables([rows[place] for place in places]))
 
     def decode(self, shape: tuple[int, int, int], decoder: Decoder) -> Codes:
         """The next codes (books, h, w) of a stream."""
@@ -141,7 +163,7 @@ class FixedPrior:
             hidden = self._hidden(framed, ys, xs)
             for book in range(books):
                 hidden, frequencies = self._frequencies(book, hidden, framed, ys, xs)
-                framed[book, ys + REACH, xs + REACH] = decoder.decode(np.arange(len(ys)), _tables(frequencies))
+                framed[book, ys + REACH, xs + REACH] = decoder.decode(np.arange(len(ys)), row_tables(frequencies))
         grid: Codes = framed[:, REACH:, REACH : REACH + width]
         return grid
 
@@ -214,10 +236,10 @@ def logit_frequencies(logits: Codes) -> Codes:
 
 def logit_tables(logits: Codes) -> Tables:
     """Tables of whole logits (n, K), see ``logit_frequencies``."""
-    return _tables(logit_frequencies(logits))
+    return row_tables(logit_frequencies(logits))
 
 
-def _tables(rows: Iterable[Codes]) -> Tables:
+def row_tables(rows: Iterable[Codes]) -> Tables:
     """A table for each row of frequencies."""
     each = tuple(rows)
     return Tables(each, np.zeros(len(each), np.int64))

@@ -1,4 +1,6 @@
-"""The VQ-VAE family on one data set: every shipped model with static tables and with its prior, and several seeds."""
+"""The VQ-VAE family on one data set: every shipped model with static tables and with its prior, and several seeds;
+the priors of one model with their seconds; and one set of weights for all sizes beside a model for each.
+"""
 
 from __future__ import annotations
 
@@ -18,27 +20,34 @@ from benchmarks.figures import paper
 from benchmarks.figures.figure import Axis, Figure, Series
 from benchmarks.figures.gallery import save_gallery
 from benchmarks.figures.usage import usage_figures
+from benchmarks.measure import meter
+from benchmarks.measure.provenance import processor
 from benchmarks.store import CellResult
 from benchmarks.store.names import slug
 from benchmarks.tables.files import for_screen, to_files
 from core import checkpoint
 from core.codec import Image, Method
 from core.places import default_results
-from core.registry import discover, make_method
+from core.registry import discover, make_method, unknown
 from experiments.evaluate import Outcome, evaluate, say
 from experiments.request import Asked, Evaluation
 from experiments.wiring import sequence
 
-NAMED = {"smoke": {"limit": 2, "methods": "simvq", "pictures": 1}}
+NAMED = {"smoke": {"limit": 2, "methods": "simvq", "parts": "family", "pictures": 1}}
 SEEDED = {"vqvae": 256, "vqvae_ema": 256, "fsq": "8x6x5"}
 SEEDS = (1, 2)  # beside seed 0, which is the one shipped for use
 FOLDER = "vq"  # of checkpoints/
+PRIORS = {False: "static tables", True: "autoregressive", "hyper": "hyperprior"}
+WITH_HYPERPRIOR = {"vqvae_ema": 256}  # what is shipped with one
+SIZES = {"raq": None, "vqvae_ema": (16, 64, 256)}  # one set of weights (all its points), and a model for each
+TIMED = 100  # images, after a warm-up
 PSNR = Axis("psnr", "PSNR", "dB")
 
 
 def vq_family_config() -> None:
     """Options (a Sacred config scope: each variable is one)."""
     methods = "vqvae,vqvae_ema,vqvae_rot,vqvae_cosine,vqvae_ec,simvq,rvq,pq,fsq,lfq,ifsq,bsq"
+    parts = "family,priors,sizes"  # tables to make: of the family, of the priors of one model, of RAQ's sizes
     dataset = "fashion_mnist"
     channels = 1  # of the models: 1 (each colour is a grey image of its own), or 3
     weights = "ours"  # or a folder of runs
@@ -54,11 +63,27 @@ def vq_family(config: Mapping[str, Any], run: Any) -> int:
     """Measure what is missing, print and write tables and figures; the exit code says whether something failed."""
     discover()
     torch.set_num_threads(int(config["threads"]))
-    names, outcome = [str(name) for name in sequence(config["methods"]) or []], Outcome()
-    common = Evaluation(
+    parts = [str(part) for part in sequence(config["parts"]) or []]
+    if unknown_parts := set(parts) - set(PARTS):
+        raise unknown("part", sorted(unknown_parts)[0], PARTS)
+    outcome = Outcome()
+    for part in parts:
+        print(*PARTS[part](config, outcome), sep="\n")
+    say(outcome)
+    return outcome.code
+
+
+def _common(config: Mapping[str, Any]) -> Evaluation:
+    return Evaluation(
         (), dataset=config["dataset"], limit=config["limit"], device=config["device"], weights=config["weights"],
         results=config["results"], data_root=config["data_root"],
     )  # fmt: skip
+
+
+def _family(config: Mapping[str, Any], outcome: Outcome) -> list[Path]:
+    """Tables and figures of every method."""
+    names, written = [str(name) for name in sequence(config["methods"]) or []], list[Path]()
+    common = _common(config)
     model = {} if config["channels"] == 1 else {"channels": int(config["channels"])}
     static = [r for name in names for r in _cells(name, model, common, outcome)]
     dearer = model | {"prior": True}
@@ -66,7 +91,7 @@ def vq_family(config: Mapping[str, Any], run: Any) -> int:
     seeds = [] if model else [r for name in names for r in _seeds(name, common, outcome)]
     if static:
         title = static[0].about["title"]
-        stem = Path(config["results"]) / "tables" / slug(f"vqvae {title}")
+        stem = _stem(config, title)
         written = _table(bits_table(static, dear), stem, f"The VQ-VAE family on {title}")
         written += _table(usage_table(static), f"{stem}_usage", f"Use of the codes on {title}", shown=False)
         if seeds:
@@ -74,9 +99,63 @@ def vq_family(config: Mapping[str, Any], run: Any) -> int:
         for figure in figures(static, dear, names, title, config):
             written += paper.render(figure, Path(config["results"]) / "figures")
         written += _gallery(static, config, title)
-        print(*written, sep="\n")
-    say(outcome)
-    return outcome.code
+    return written
+
+
+def _priors(config: Mapping[str, Any], outcome: Outcome) -> list[Path]:
+    """The table of what each prior of the same codes costs, in bits and in seconds of this run."""
+    common, rows, title = _common(config), [], ""
+    images = [i.read() for i in open_dataset(config["dataset"], TIMED, config["data_root"])]
+    for name, point in WITH_HYPERPRIOR.items():
+        plain = None
+        for prior, called in PRIORS.items():
+            for result in _cells(name, {"prior": prior}, common, outcome, points=(point,)):
+                plain, title = plain or coded_bpp(result), result.about["title"]
+                encode, decode = _seconds(result, config, images)
+                rows.append(
+                    {
+                        "method": name,
+                        "point": str(point),
+                        "prior": called,
+                        "coded bpp": coded_bpp(result),
+                        "saves (%)": 100 * (1 - coded_bpp(result) / plain),
+                        "PSNR (dB)": result.means["psnr"],
+                        "encode (ms)": 1e3 * encode,
+                        "decode (ms)": 1e3 * decode,
+                        "processor": processor(config["device"]),
+                    }
+                )
+    caption = f"Priors of one model on {title}; {meter.time_note(config['device'])}"
+    return _table(pd.DataFrame(rows), _stem(config, title, "_priors"), caption) if rows else []
+
+
+def _seconds(result: CellResult, config: Mapping[str, Any], images: Sequence[Image]) -> tuple[float, float]:
+    """Seconds to encode and to decode an image, the mean over some."""
+    method = make_method(result.cell.method, result.cell.variant).at(result.cell.point)
+    codec, device = checkpoint.opened(method, config["weights"], config["device"])[0], config["device"]
+    codec.decompress(codec.compress(images[0]))
+    started = meter.clock(device)
+    streams = [codec.compress(image) for image in images]
+    between = meter.clock(device)
+    for stream in streams:
+        codec.decompress(stream)
+    return (between - started) / len(images), (meter.clock(device) - between) / len(images)
+
+
+def _sizes(config: Mapping[str, Any], outcome: Outcome) -> list[Path]:
+    """The table of one set of weights at all its sizes, beside a model for each size."""
+    cells = [r for name, points in SIZES.items() for r in _cells(name, {}, _common(config), outcome, points=points)]
+    if not cells:
+        return []
+    title = cells[0].about["title"]
+    return _table(bits_table(cells, {}), _stem(config, title, "_sizes"), f"One codebook for all sizes on {title}")
+
+
+PARTS = {"family": _family, "priors": _priors, "sizes": _sizes}
+
+
+def _stem(config: Mapping[str, Any], title: str, end: str = "") -> Path:
+    return Path(config["results"]) / "tables" / f"{slug(f'vqvae {title}')}{end}"
 
 
 def _cells(

@@ -31,7 +31,7 @@ def test_models_have_what_training_asks_for(name: str) -> None:
     method = make_method(name)
     model: Any = method.model()
     assert {p for p in PROTOCOLS if isinstance(model, p)} == MODELS[name]
-    assert isinstance(method, Adopts) == (name in ("mcquic_small", "irec2_small"))
+    assert isinstance(method, Adopts) == (name in ("mcquic_small", "irec2_small", "vqvae"))
     assert isinstance(method.codec(model.eval()), HasFingerprint)
     if isinstance(model, HasTrainingOptions):
         assert all(hasattr(model, option) for option in model.training_options)

@@ -26,6 +26,7 @@ from vq.vqvae.network import VQVAE
 from vq.vqvae.quantizer import QuantizerError
 
 NAMES = ("vqvae", "vqvae_cosine", "vqvae_ema", "vqvae_rot", "vqvae_ec", "simvq", "rvq", "pq", "fsq", "lfq")
+PRIORS = (("rvq", True), ("fsq", True), ("vqvae_ema", "hyper"), ("pq", "hyper"))
 SMALL = {"hidden": (8,), "dim": 8}
 
 
@@ -50,7 +51,7 @@ def trained(method: VQMethod, folder: Path, steps: int = 30) -> VQVAE:
 
 
 @cache
-def ready(name: str, prior: bool = False) -> tuple[VQMethod, VQVAE]:
+def ready(name: str, prior: bool | str = False) -> tuple[VQMethod, VQVAE]:
     """A small trained model of every method, made once."""
     import tempfile
 
@@ -60,8 +61,8 @@ def ready(name: str, prior: bool = False) -> tuple[VQMethod, VQVAE]:
         return method, trained(method, Path(folder))
 
 
-@pytest.mark.parametrize(("name", "prior"), [*((name, False) for name in NAMES), ("rvq", True), ("fsq", True)])
-def test_streams(name: str, prior: bool) -> None:
+@pytest.mark.parametrize(("name", "prior"), [*((name, False) for name in NAMES), *PRIORS])
+def test_streams(name: str, prior: bool | str) -> None:
     method, model = ready(name, prior)
     codec = method.codec(model)
     assert isinstance(codec, Codec) and isinstance(codec, HasCodes)

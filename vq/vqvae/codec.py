@@ -6,7 +6,8 @@ whenever that is shorter than the static tables. Static tables are made of the c
 
 from __future__ import annotations
 
-import math
+import copy
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from core import bitstream
+from core.bitstream import BitstreamError
 from core.codec import Image
 from core.entropy import ideal_bits
 from core.finite import checked_counts
@@ -21,6 +23,8 @@ from core.frequencies import Tables, categorical_table
 from core.planes import to_image
 from core.stream import StreamReader, StreamWriter
 from vq.vqvae.network import VQVAE
+from vq.vqvae.quantizers import EMAQuantizer
+from vq.vqvae.quantizers.adaptive import check_size, resized
 
 if TYPE_CHECKING:
     from vq.vqvae.searching import SearchingCodec
@@ -31,8 +35,10 @@ Codes = NDArray[np.int64]
 class VQCodec:
     """Compress and decompress with one model, using its first ``books`` books (default: all).
 
-    The weights and counts are those at construction.
+    The weights and counts are those at construction. ``head`` stands before the coded symbols of every stream.
     """
+
+    head = b""
 
     def __init__(self, model: VQVAE, name: str, digest: bytes, books: int | None = None) -> None:
         self.model = model.eval()
@@ -50,7 +56,7 @@ class VQCodec:
 
     def write(self, codes: list[Codes], shape: tuple[int, ...]) -> bytes:
         """The stream of codes (books, h, w) of each plane of an image of a shape (H, W, 1 or 3)."""
-        writer, with_prior = StreamWriter(self.fingerprint, shape), self.with_prior(codes)
+        writer, with_prior = StreamWriter(self.fingerprint, shape, self.head), self.with_prior(codes)
         if self.prior is not None:
             writer.encoder.encode_uniform([int(with_prior)], 1)
         for plane in codes:
@@ -63,7 +69,9 @@ class VQCodec:
         return writer.finish()
 
     def decompress(self, stream: bytes) -> Image:
-        reader = StreamReader(stream, self.fingerprint)
+        reader = StreamReader(stream, self.fingerprint, len(self.head))
+        if reader.head != self.head:
+            return self.of(reader.head).decompress(stream)
         height, width, channels = reader.shape
         with_prior = self.prior is not None and bool(reader.decoder.decode_uniform(1, 1)[0])
         planes = range(channels if self.model.channels == 1 else 1)
@@ -71,6 +79,10 @@ class VQCodec:
         reader.finish()
         device = next(self.model.parameters()).device
         return to_image(self.model.decode(torch.from_numpy(np.stack(codes)).to(device)), *reader.shape)
+
+    def of(self, head: bytes) -> VQCodec:
+        """The codec of streams with another head."""
+        raise BitstreamError("the stream is damaged: it begins as none of this model")
 
     def with_prior(self, codes: list[Codes]) -> bool:
         """Whether the prior codes these codes of all planes in fewer bits than the static tables."""
@@ -91,9 +103,7 @@ class VQCodec:
         static = sum(self._share_bits(plane) for plane in codes)
         if self.model.prior is None:
             return static
-        with torch.inference_mode():
-            nats = [self.model.prior(torch.from_numpy(c)[None]).sum() * c[0].size for c in codes]
-        return 1 + min(static, float(sum(nats)) / math.log(2))
+        return 1 + min(static, sum(self.model.prior.bits(torch.from_numpy(c)[None]) for c in codes))
 
     def payload_bits(self, stream: bytes) -> int:
         return bitstream.payload_bits(stream)
@@ -129,3 +139,46 @@ class VQCodec:
     def _share_bits(self, plane: Codes) -> float:
         pairs = zip(plane, self.weights, strict=True)
         return -sum(float(np.log2(weights[symbols] / weights.sum()).sum()) for symbols, weights in pairs)
+
+
+class AdaptiveCodec(VQCodec):
+    """A codec of a model with a codebook of any size: it writes streams at one size, and reads those of every one.
+
+    The head is the size, less one.
+    """
+
+    def __init__(self, model: VQVAE, name: str, digest: bytes, size: int) -> None:
+        super().__init__(at_size(model, size), name, digest)
+        (most,) = model.quantizer.codebook_sizes
+        self.head = (size - 1).to_bytes(head_bytes(most), "little")
+        self._most, self._at = most, partial(AdaptiveCodec, model, name, digest)
+
+    def of(self, head: bytes) -> VQCodec:
+        """The codec of the size that a head says."""
+        size = head_size(head)
+        if not 2 <= size <= self._most:
+            return super().of(head)
+        return self._at(size)
+
+
+def head_bytes(most: int) -> int:
+    """The bytes that say a size of up to ``most``."""
+    return -(-(most - 1).bit_length() // 8)
+
+
+def head_size(head: bytes) -> int:
+    """The size that a head says."""
+    return 1 + int.from_bytes(head, "little")
+
+
+def at_size(model: VQVAE, size: int) -> VQVAE:
+    """The model with a codebook of ``size`` vectors made of its own, and the counts of their codes."""
+    made, quantizer, counts = copy.deepcopy(model), model.quantizer, model.counts[0]
+    assert isinstance(quantizer, EMAQuantizer)
+    check_size(size, quantizer.size)
+    codebook, labels = resized(quantizer.codebook, counts, size)
+    plain = EMAQuantizer(quantizer.dim, size).to(codebook.device)
+    plain.codebook.copy_(codebook)
+    made.quantizer = plain
+    made.counts0 = torch.zeros(size, dtype=counts.dtype, device=counts.device).index_add_(0, labels, counts)
+    return made.eval()

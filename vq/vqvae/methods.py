@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class VQMethod(Method):
-    """What the family shares. ``prior`` adds a learned autoregressive prior over codes, used where it pays."""
+    """What the family shares. ``prior`` adds a learned prior over codes, used where it pays: True, or 'hyper'."""
 
     paper: ClassVar[str] = "van den Oord et al., arXiv 1711.00937"
     trains_on: ClassVar[tuple[str, ...]] = ("fashion_mnist",)
@@ -34,7 +34,7 @@ class VQMethod(Method):
     dim: int = 64  # of a latent vector
     weight: float = 10.0  # of the mean squared error, against the quantiser's losses
     commitment: float = 0.25
-    prior: bool = False
+    prior: bool | str = False  # True: autoregressive; hyper: side information and one pass
 
     def quantizer(self) -> Quantizer:
         """A fresh quantiser; raises ``QuantizerError`` for parameters that make none."""
@@ -47,7 +47,15 @@ class VQMethod(Method):
 
     def read_state(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
         """Weights that were trained with a prior also serve without it."""
-        return state if self.prior else {name: v for name, v in state.items() if not name.startswith("prior.")}
+        from vq.vqvae.network import priors_own
+
+        return priors_own(state, self.prior)
+
+    def adopt(self, state: Mapping[str, Any]) -> VQVAE:
+        """The network of stored weights with a fresh prior, which ``calibrate`` fits; training begins with it."""
+        from vq.vqvae.network import adopted
+
+        return adopted(self.model(), state)
 
     def codec(self, model: VQVAE) -> VQCodec:
         from vq.vqvae.codec import VQCodec

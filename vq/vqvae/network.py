@@ -6,7 +6,7 @@ latent), without the activations there behind the latent and behind the image, w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +16,13 @@ from core.codec import Image, TesseraError
 from core.finite import checked_latents
 from core.planes import batches, to_planes
 from core.train import Step
+from vq.hyperprior import Hyperprior
 from vq.prior import Prior
-from vq.vqvae.quantizer import Quantizer, usage
+from vq.vqvae.quantizer import Quantizer, codewords, usage
 
 BATCH_PIXELS = 2**16  # of images that are encoded together where there are many
+PRIORS = (False, True, "hyper")
+PRIOR = "prior."  # in front of the names of its tensors
 CALIBRATION = 10_000  # training images, evenly spread, whose codes are counted
 
 
@@ -58,6 +61,41 @@ def decoder(channels: int, hidden: Sequence[int], dim: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+def priors_own(state: Mapping[str, Tensor], prior: bool | str) -> Mapping[str, Tensor]:
+    """The entries of a stored state with this prior; ``TesseraError`` where it holds another one, or none."""
+    there = next((PRIORS[1 + (f"{PRIOR}counts" in state)] for name in state if name.startswith(PRIOR)), False)
+    if prior and there != prior:
+        raise TesseraError(
+            f"these weights have {'no prior' if not there else f'prior={there}'}, not prior={prior}: give others, or "
+            f"fit one to them by training with params.prior={prior} init=PATH steps=0."
+        )
+    return state if prior else {name: value for name, value in state.items() if not name.startswith(PRIOR)}
+
+
+def adopted(model: VQVAE, state: Mapping[str, Tensor]) -> VQVAE:
+    """A fresh model with a stored state except for its prior; ``TesseraError`` where that does not fit."""
+    own = {name: value for name, value in model.state_dict().items() if name.startswith(PRIOR)}
+    floats = {name: v.float() if v.is_floating_point() else v for name, v in priors_own(state, False).items()}
+    try:
+        model.load_state_dict({**floats, **own})
+    except RuntimeError as error:
+        why = " ".join(str(error).split())[:200]
+        raise TesseraError(f"the weights that training is to begin with do not fit this model: {why}") from None
+    return model
+
+
+def _prior(kind: bool | str, quantizer: Quantizer) -> Prior | Hyperprior | None:
+    """A fresh prior over the codes of a quantiser: none (False), autoregressive (True), or 'hyper'."""
+    if kind not in PRIORS:
+        raise TesseraError(f"prior={kind} must be one of {', '.join(map(str, PRIORS))}.")
+    if not kind:
+        return None
+    if kind != "hyper":
+        return Prior(quantizer.codebook_sizes).requires_grad_(False)
+    _, tables = codewords(quantizer, len(quantizer.codebook_sizes))  # refuses what has none
+    return Hyperprior(quantizer.codebook_sizes, tables[0].shape[1]).requires_grad_(False)
+
+
 class VQVAE(nn.Module):
     """Encoder, quantiser, decoder; optionally a prior over the codes. Images are float (B, channels, H, W) in [0, 1].
 
@@ -67,7 +105,7 @@ class VQVAE(nn.Module):
     """
 
     def __init__(
-        self, channels: int, hidden: Sequence[int], quantizer: Quantizer, weight: float, prior: bool = False
+        self, channels: int, hidden: Sequence[int], quantizer: Quantizer, weight: float, prior: bool | str = False
     ) -> None:
         super().__init__()
         if channels not in (1, 3):
@@ -78,7 +116,7 @@ class VQVAE(nn.Module):
         self.encoder = encoder(channels, hidden, quantizer.dim)
         self.quantizer = quantizer
         self.decoder = decoder(channels, hidden, quantizer.dim)
-        self.prior = Prior(quantizer.codebook_sizes).requires_grad_(False) if prior else None
+        self.prior = _prior(prior, quantizer)
         self.books = len(quantizer.codebook_sizes)
         for book, size in enumerate(quantizer.codebook_sizes):
             self.register_buffer(f"counts{book}", torch.zeros(size, dtype=torch.int64))
@@ -133,7 +171,9 @@ class VQVAE(nn.Module):
         for codes in grids:
             for book, counts in enumerate(self.counts):
                 counts += torch.bincount(codes[:, book].reshape(-1), minlength=len(counts))
-        if self.prior is not None:
+        if isinstance(self.prior, Hyperprior):
+            self.prior.fit(grids, codewords(self.quantizer, self.books)[1])
+        elif self.prior is not None:
             self.prior.fit(grids)
 
     def monitor(self, images: Sequence[Image]) -> dict[str, float]:

@@ -18,6 +18,8 @@ from torch.nn import functional as F
 
 from core.codec import TesseraError
 
+SAMPLES = 64  # vectors that show whether a quantiser's vectors are sums
+
 
 class QuantizerError(TesseraError):
     """A quantiser that cannot be built as asked, or vectors and codes that it cannot take."""
@@ -92,6 +94,29 @@ def usage(codes: Tensor, sizes: tuple[int, ...]) -> dict[str, Tensor]:
     shares = [c / c.sum().clamp(min=1) for c in counts]
     entropies = torch.stack([-torch.xlogy(p, p).sum() for p in shares])
     return {"perplexity": entropies.exp().float(), "used": torch.stack([(c > 0).sum() for c in counts])}
+
+
+def codewords(quantizer: Quantizer, books: int) -> tuple[Tensor, list[Tensor]]:
+    """Offset (dim,) and tables (K, dim) per book, whose sums are the vectors of codes.
+
+    Raises ``QuantizerError`` for a quantiser whose vectors are no such sums.
+    """
+    sizes, device = quantizer.codebook_sizes[:books], next(quantizer.parameters(), torch.empty(0)).device
+    none = torch.zeros(1, len(sizes), dtype=torch.int64, device=device)
+    offset, tables = quantizer.lookup(none)[0].detach(), []
+    for book, size in enumerate(sizes):
+        codes = none.repeat(size, 1)
+        codes[:, book] = torch.arange(size, device=device)
+        tables.append((quantizer.lookup(codes) - offset).detach())
+    draw = torch.Generator().manual_seed(0)
+    some = torch.stack([torch.randint(size, (SAMPLES,), generator=draw) for size in sizes], 1).to(device)
+    vectors = quantizer.lookup(some)
+    summed = offset + sum(table[column] for table, column in zip(tables, some.unbind(1), strict=True))
+    if not torch.allclose(vectors, summed, rtol=1e-3, atol=1e-4 * float(vectors.abs().max())):
+        raise QuantizerError(
+            "the vectors of this quantiser are no sums of codewords, which searches and hyperpriors need: do without."
+        )
+    return offset, tables
 
 
 def straight_through(z: Tensor, quantized: Tensor) -> Tensor:

@@ -16,14 +16,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from core.annealing import Places, Searching, anneal, most_candidates
-from core.codec import Image, TesseraError
+from core.codec import Image
+from vq.hyperprior import Hyperprior
 from vq.prior import REACH, Prior, seen
-from vq.vqvae.quantizer import Quantizer
+from vq.vqvae.quantizer import codewords
 
 if TYPE_CHECKING:
     from vq.vqvae.codec import VQCodec
-
-SAMPLES = 64  # vectors that show whether a quantiser's vectors are sums
 
 
 class SearchingCodec(Searching):
@@ -45,13 +44,14 @@ class SearchingCodec(Searching):
         chosen = plain.to(x.device).permute(0, 2, 3, 1)  # (B, h, w, books)
         places = self._places(x, chosen)
         prior = self.model.prior if self.codec.with_prior(list(plain.numpy())) else None
+        given = [-log for log in prior.log_shares(plain.to(x.device))] if isinstance(prior, Hyperprior) else prior
         height, width = image.shape[:2]
 
         def parts(shares: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
             found = (p.mean(s, table) for p, s, table in zip(places, shares, self.tables, strict=True))
             painted = self.model.decoder((self.offset + sum(found)).permute(0, 3, 1, 2)) + 0.5
             error = (painted.clamp(0, 1) - x)[:, :, :height, :width].square().mean()
-            return self._bits(shares, places, prior), error
+            return self._bits(shares, places, given), error
 
         with torch.no_grad():
             hard = [F.one_hot(p.start.argmax(-1), p.start.shape[-1]).to(p.start) for p in places]
@@ -77,7 +77,13 @@ class SearchingCodec(Searching):
             left = left - table[codes]
         return made
 
-    def _bits(self, shares: Sequence[Tensor], places: Sequence[Places], prior: Prior | None) -> Tensor:
+    def _bits(
+        self, shares: Sequence[Tensor], places: Sequence[Places], prior: Prior | Sequence[Tensor] | None
+    ) -> Tensor:
+        """Bits under the autoregressive prior, nats (B, h, w, K) of each book's codes, or the static tables."""
+        if prior is not None and not isinstance(prior, Prior):
+            each = [(s * p.among(cost)).sum() for s, p, cost in zip(shares, places, prior, strict=True)]
+            return torch.stack(each).sum() / math.log(2)
         if prior is None:
             pairs = zip(shares, places, self.static, strict=True)
             return torch.stack([(s * p.among(cost)).sum() for s, p, cost in pairs]).sum()
@@ -91,29 +97,6 @@ class SearchingCodec(Searching):
             logits = F.log_softmax(prior.heads[book](F.relu(hidden)), -1)
             nats = nats - (share * place.among(logits)).sum()
         return nats / math.log(2)
-
-
-def codewords(quantizer: Quantizer, books: int) -> tuple[Tensor, list[Tensor]]:
-    """Offset (dim,) and tables (K, dim) per book, whose sums are the vectors of codes.
-
-    Raises ``TesseraError`` for a quantiser whose vectors are no such sums.
-    """
-    sizes, device = quantizer.codebook_sizes[:books], next(quantizer.parameters(), torch.empty(0)).device
-    none = torch.zeros(1, len(sizes), dtype=torch.int64, device=device)
-    offset, tables = quantizer.lookup(none)[0].detach(), []
-    for book, size in enumerate(sizes):
-        codes = none.repeat(size, 1)
-        codes[:, book] = torch.arange(size, device=device)
-        tables.append((quantizer.lookup(codes) - offset).detach())
-    draw = torch.Generator().manual_seed(0)
-    some = torch.stack([torch.randint(size, (SAMPLES,), generator=draw) for size in sizes], 1).to(device)
-    vectors = quantizer.lookup(some)
-    summed = offset + sum(table[column] for table, column in zip(tables, some.unbind(1), strict=True))
-    if not torch.allclose(vectors, summed, rtol=1e-3, atol=1e-4 * float(vectors.abs().max())):
-        raise TesseraError(
-            "the vectors of this quantiser are no sums of codewords, which a search needs: leave it out."
-        )
-    return offset, tables
 
 
 def _framed(words: Tensor, outside: Tensor) -> Tensor:

@@ -113,14 +113,17 @@ def vq() -> Iterator[Task]:
     for method in CODEBOOKS:
         mine = [name for name in names if name.startswith(f"train-{method}")]
         yield curve("vqvae", method, "fashion_mnist", "limit=1000", after=mine)
+    found = list(_indices())
+    yield from found
+    indices = [task.name for task in found if task.stage == "train"]
     yield from _colour()
     yield made(
         "vqvae",
         "usage-vqvae",
         "python benchmarks/vqvae_table.py",
-        [f"tables/{first}{end}.csv" for end in ("", "_usage", "_seeds")],
+        [f"tables/{first}{end}.csv" for end in ("", "_usage", "_seeds", "_priors", "_sizes")],
         "fashion_mnist",
-        names,
+        [*names, *indices],
     )
     yield Task(
         "usage-whole-test",
@@ -143,6 +146,28 @@ def vq() -> Iterator[Task]:
         )
 
 
+def _indices() -> Iterator[Task]:
+    """A hyperprior for codes of a model that is there; one codebook for all sizes, made of that model's or trained."""
+    model, hyper = "checkpoints/vq/vqvae_ema-256", "vqvae_ema-256-hyper"
+    command = (
+        f"python -m vq train with method=vqvae_ema params.prior=hyper dataset=fashion_mnist init={model} steps=0 "
+        f"half=True folder=runs/{hyper}"
+    )
+    yield training(
+        "vqvae", hyper, command, "fashion_mnist_train", (f"checkpoints/vq/{hyper}", f"runs/{hyper}"), minutes=120
+    )
+    command = "python -m vq train with method=raq dataset=fashion_mnist"
+    after = f"{command} init={model} steps=0 half=True folder=runs/raq"
+    yield training("vqvae", "raq", after, "fashion_mnist_train", ("checkpoints/vq/raq", "runs/raq"), minutes=120)
+    whole = f"{command} amp=False half=True folder=runs/raq-trained"
+    yield training("vqvae", "raq-trained", whole, "fashion_mnist_train", ("runs/raq-trained",), minutes=120)
+    more = "params.prior=hyper points=256 limit=1000"
+    yield curve("vqvae", "vqvae_ema", "fashion_mnist", more, "vqvae_ema-hyper-fashion_mnist", [f"train-{hyper}"])
+    yield curve("vqvae", "raq", "fashion_mnist", "limit=1000", after=["train-raq"])
+    more = "weights=runs/raq-trained limit=1000"
+    yield curve("vqvae", "raq", "fashion_mnist", more, "raq-trained", ["train-raq-trained"])
+
+
 def _colour() -> Iterator[Task]:
     """The family in colour: trained on the training pictures of CIFAR-10, measured on its test pictures."""
     options = "params.channels=3 params.prior=True dataset=cifar10 crop=32 amp=False"
@@ -152,7 +177,7 @@ def _colour() -> Iterator[Task]:
     yield made(
         "vqvae",
         "usage-vqvae-cifar10",
-        f"python benchmarks/vqvae_table.py with dataset=cifar10 channels=3 weights={IN_COLOUR.runs} "
+        f"python benchmarks/vqvae_table.py with parts=family dataset=cifar10 channels=3 weights={IN_COLOUR.runs} "
         f"methods={','.join(COLOUR)}",
         [f"tables/vqvae_cifar10_first_1000_test{end}.csv" for end in ("", "_usage")],
         "cifar10",

@@ -1,5 +1,6 @@
 """The quantisers, each a small class of the contract in ``vq.vqvae.quantizer``."""
 
+from vq.vqvae.quantizers.adaptive import RateAdaptiveQuantizer
 from vq.vqvae.quantizers.compound import ProductQuantizer, ResidualQuantizer, Standardised
 from vq.vqvae.quantizers.learned import EMAQuantizer, EntropyConstrainedQuantizer, SimVQ, VectorQuantizer
 from vq.vqvae.quantizers.scalar import FSQ, LFQ, Projected
@@ -15,6 +16,7 @@ __all__ = [
     "LeechSpherical",
     "ProductQuantizer",
     "Projected",
+    "RateAdaptiveQuantizer",
     "ResidualQuantizer",
     "SimVQ",
     "Standardised",
