@@ -30,9 +30,10 @@ from experiments.wiring import sequence
 from rec.lossless_bitsback import ChainCodec
 
 NAMED = {"smoke": {"limit": 2}}
+CHAIN = "bitswap_small"
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
-    "Bit-Swap": ("bitswap_small", {"order": "bit_swap"}),
-    "BB-ANS": ("bitswap_small", {"order": "bb_ans"}),
+    "Bit-Swap": (CHAIN, {"order": "bit_swap"}),
+    "BB-ANS": (CHAIN, {"order": "bb_ans"}),
     "HiLLoC": ("rvae_small", {"coder": "bits_back"}),
 }
 
@@ -43,7 +44,7 @@ def bits_back_config() -> None:
     limit = None  # the first so many images; default: all that are here
     rows = None  # a list: Bit-Swap,BB-ANS,HiLLoC (default: all)
     files = None  # images that also go into a file of their own, from the first on; default: all
-    weights = "auto"
+    weights = "auto"  # of the Markov-chain VAE
     results = places.default_results()
     data_root = None
 
@@ -83,7 +84,7 @@ def jobs(config: Mapping[str, Any], images: ImageSet) -> list[Job]:
     found = []
     for label in labels:
         method = make_method(*ROWS[label])
-        weights = checkpoint.find(method, config["weights"])
+        weights = checkpoint.find(method, config["weights"] if method.name == CHAIN else "auto")
         assert weights is not None, f"{method.name} has weights"
         harness.refuse_leaks(images, checkpoint.seen(weights), weights.meta.get("data", {}).get("names", ()))
         found.append(Job(label, method, weights, files))
