@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,8 @@ from core import manual
 from core.codec import TesseraError
 from core.options import check_text
 from core.registry import unknown
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def options(script: str, defaults: Mapping[str, str], words: Sequence[str]) -> dict[str, str]:
@@ -41,6 +44,14 @@ def gone() -> int:
     return 2
 
 
+def no_room(error: OSError) -> TesseraError:
+    """The sentence for a disk that is full (or too full for this user, or this file); other errors are raised."""
+    if error.errno not in FULL:
+        raise error
+    where = f"{error.filename2 or error.filename} cannot be written" if error.filename else "a file cannot be written"
+    return TesseraError(f"{where} ({error.strerror}): make room, or choose another place; the same command goes on.")
+
+
 def piped(main: Callable[[], int]) -> int:
     """The exit code of ``main``, whose output may be closed before its end."""
     try:
@@ -62,8 +73,10 @@ def run(
             return 0
         try:
             body(options(script, defaults, words))
-        except TesseraError as error:
-            print(f"error: {error}", file=sys.stderr)
+        except BrokenPipeError:
+            raise
+        except (TesseraError, OSError) as error:
+            print(f"error: {error if isinstance(error, TesseraError) else no_room(error)}", file=sys.stderr)
             return 2
         return 0
 

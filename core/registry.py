@@ -36,6 +36,14 @@ class UnknownName(TesseraError, KeyError):
         return str(self.args[0])
 
 
+class Taken(ValueError):
+    """A name that is registered already, for something else."""
+
+    def __init__(self, kind: str, name: str, known: object, item: object) -> None:
+        super().__init__(f"{kind} '{name}' is registered twice, by {_module(known)} and by {_module(item)}")
+        self.name = name
+
+
 class Unusable(UnknownName):
     """A name whose module cannot be imported here; the text says why."""
 
@@ -77,7 +85,7 @@ class Registry(Mapping[str, T]):
         def add(item: T) -> T:
             known = self._items.get(name)
             if known is not None and getattr(known, "__qualname__", known) != getattr(item, "__qualname__", item):
-                raise ValueError(f"{self.kind} '{name}' is registered twice: {known!r} and {item!r}")
+                raise Taken(self.kind, name, known, item)
             if isinstance(item, type) and issubclass(item, Method):
                 item.name = name
             self._items[name] = item
@@ -114,11 +122,19 @@ METHODS: Registry[type[Method]] = Registry("method")
 def make_method(name: str, params: Mapping[str, Any] | None = None) -> Method:
     """The method ``name`` with ``params``; unknown parameters are answered with the nearest known ones."""
     cls = METHODS[name]
+    if name in METHODS.refused:
+        _say_taken(name, _module(cls))
     known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
     for key in params or {}:
         if key not in known:
             raise unknown(f"parameter of {name}", key, known)
     return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in (params or {}).items()})
+
+
+@cache
+def _say_taken(name: str, module: str) -> None:
+    """Say once that a method is not the one that somebody's package has under its name."""
+    print(f"note: {METHODS.refused[name]}; {name} is the one of {module}.", file=sys.stderr)
 
 
 @cache
@@ -170,5 +186,6 @@ def _attempt(module: str, names: list[str], load: Callable[[Any], Any], argument
         return module
     except (Exception, SystemExit) as error:  # of somebody's code: anything
         METHODS.forget_failed()
-        METHODS.refused.update(dict.fromkeys(names or [module], Refusal(module, reason(error))))
+        names = [error.name] if isinstance(error, Taken) else names or [module]
+        METHODS.refused.update(dict.fromkeys(names, Refusal(module, reason(error))))
         return None

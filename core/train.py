@@ -98,6 +98,7 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 DROPS = 4  # of the learning rate, at most
 _DROP = re.compile(r"([1-9]\d*):(\d*\.?\d+)")
+STUCK = 20  # steps in a row that cannot be taken
 WINDOW = 100  # gradient norms kept for the running median
 
 
@@ -115,6 +116,7 @@ class Trainer:
         self.one_pass = adam.serves(self.optimizer, self.average)
         self.step = 0
         self.skipped = 0
+        self.stuck = 0  # steps not taken since the last one that was
         self.norms: list[float] = []
 
     def save(self, path: Path) -> None:
@@ -125,6 +127,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "skipped": self.skipped,
+            "stuck": self.stuck,
             "norms": self.norms,
         }
         try:  # torch's writer turns the system's error into a RuntimeError
@@ -151,6 +154,7 @@ class Trainer:
                 "use another folder or delete it."
             ) from None
         self.step, self.skipped, self.norms = state["step"], state["skipped"], list(state["norms"])
+        self.stuck = state.get("stuck", 0)
 
     def advance(self, wrapped: nn.Module, batch: Tensor) -> dict[str, float]:
         """One optimiser step on one batch; returns what to log. Bad steps are counted and not taken."""
@@ -172,6 +176,9 @@ class Trainer:
             self._take(norm)
         else:
             self.skipped += 1
+        self.stuck = 0 if good else self.stuck + 1
+        if self.stuck == STUCK:
+            self._go_back()
         if math.isfinite(norm):
             self.norms = [*self.norms[-WINDOW + 1 :], norm]
         self.step += 1
@@ -185,6 +192,16 @@ class Trainer:
     def _outlier(self, norm: float) -> bool:
         full = len(self.norms) >= WINDOW
         return full and norm > self.config.skip_above * statistics.median(self.norms)
+
+    @torch.no_grad()
+    def _go_back(self) -> None:
+        """Go on from the averaged weights: from the present ones no step can be taken."""
+        self.stuck = 0
+        self.model.load_state_dict(self.average.state_dict())
+        if parallel.is_main():
+            print(
+                f"note: {STUCK} steps in a row were not taken; from step {self.step + 1} on with the averaged weights."
+            )
 
     def _clip(self) -> float:
         return float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip))

@@ -172,6 +172,8 @@ def guarded(body: Callable[..., int]) -> Callable[..., int]:
             fail(error)
         except BrokenPipeError:
             sys.exit(commandline.gone())
+        except OSError as error:
+            fail(commandline.no_room(error))
         except ModuleNotFoundError as error:  # what a method needs is imported when it is used
             fail(TesseraError(f"{reason(error)}."))
         except (MemoryError, RuntimeError) as error:  # torch's own has no class of its own on a CPU
@@ -303,7 +305,15 @@ def _observe(ex: Experiment, words: Sequence[str]) -> None:
         raise TesseraError(
             f"{folder} cannot be written ({error.strerror}): give another place with results=DIR."
         ) from None
-    ex.observers.append(FileStorageObserver(folder))
+
+    class Notes(FileStorageObserver):
+        def started_event(self, *args: Any, **named: Any) -> Any:
+            try:
+                return super().started_event(*args, **named)
+            except OSError as error:  # Sacred would end the run with its traceback
+                fail(commandline.no_room(error))
+
+    ex.observers.append(Notes(folder))
 
 
 def _interrupt(number: int, frame: Any) -> NoReturn:

@@ -96,12 +96,23 @@ def test_a_broken_file_is_left_out_with_its_reason(tree: Path, imports: str, end
         make_method("good_methd")
 
 
-def test_a_second_method_of_a_name_is_left_out(tree: Path) -> None:
+def test_a_second_method_of_a_name_is_left_out_and_said_where_it_is_asked_for(
+    tree: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     family = package(tree, "copy_family")
-    method(family / "methods.py", "jpeg")
+    method(family / "methods.py", "first_of_copies")
+    with (family / "methods.py").open("a") as file:
+        file.write('\n\n@METHODS.register("jpeg")\nclass Mine(Method):\n    pass\n')
     discover.__wrapped__()
-    assert METHODS["jpeg"].__module__ == "benchmarks.classical.methods"
-    assert "registered twice" in str(METHODS.refused["jpeg"])
+    assert METHODS["jpeg"].__module__ == "benchmarks.classical.methods" and "first_of_copies" not in METHODS
+    for _ in range(2):
+        make_method("webp")
+        make_method("jpeg")
+    said = capsys.readouterr().err
+    assert said == (
+        "note: copy_family.methods cannot be imported here (Taken: method 'jpeg' is registered twice, by "
+        "benchmarks.classical.methods and by copy_family.methods); jpeg is the one of benchmarks.classical.methods.\n"
+    )
 
 
 ENTRY = """

@@ -18,7 +18,7 @@ from torch import nn
 
 from core.codec import TesseraError
 from core.crops import Crops, Upright
-from core.train import WINDOW, Step, TrainConfig, Trainer, fit
+from core.train import STUCK, WINDOW, Step, TrainConfig, Trainer, fit
 
 
 class Tiny(nn.Module):
@@ -201,6 +201,44 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(tmp_path, bad):
     rows, model = run_spiky(tmp_path, {1: bad, 4: bad}, 6)
     assert [row["skipped"] for row in rows] == [0, 1, 1, 1, 2, 2]
     assert model.weight.item() == pytest.approx(1 - 4e-3, abs=1e-4), "four steps of Adam with a constant gradient"
+
+
+class Cliff(nn.Module):
+    """Its loss falls with its weight, up to a height beyond which it has none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> Step:
+        loss = x.mean() * 0 - self.weight
+        loss = loss if float(self.weight) < 0.1 else loss * math.nan
+        return Step(loss, loss.detach(), loss.detach())
+
+
+def test_a_run_that_cannot_step_goes_back_to_the_average_and_resumes_the_same(tmp_path, capsys):
+    def run(trainer: Trainer, steps: int) -> list[float]:
+        weights = []
+        for _ in range(steps):
+            trainer.advance(trainer.model, torch.zeros(1, 3, 8, 8))
+            weights.append(float(trainer.model.get_parameter("weight")))
+        return weights
+
+    def begun() -> Trainer:
+        trainer = Trainer(Cliff(), replace(CONFIG, steps=10_000, schedule="constant", lr=1e-2, warmup=1))
+        trainer.step = 9000  # where the average is of many steps
+        return trainer
+
+    whole = begun()
+    weights = run(whole, 60)
+    beyond = next(i for i, weight in enumerate(weights) if weight >= 0.1)
+    assert set(weights[beyond : beyond + STUCK]) == {weights[beyond]} and weights[beyond + STUCK] < 0.1
+    assert "20 steps in a row were not taken: from step" in capsys.readouterr().out
+    first, second = begun(), begun()
+    before = run(first, beyond + 5)
+    first.save(tmp_path / "state.pt")
+    second.load(tmp_path / "state.pt")
+    assert before + run(second, 60 - len(before)) == weights
 
 
 def test_outliers_are_skipped_once_the_median_is_known(tmp_path):

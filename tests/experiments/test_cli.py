@@ -212,6 +212,25 @@ def test_a_method_that_cannot_run_here_is_skipped_with_its_reason(command, pictu
 # Interruptions
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="files are kept small by a limit that Windows does not have")
+@pytest.mark.parametrize("size", [1, 2000, 20_000])
+def test_a_full_disk_is_said_and_the_same_command_goes_on(command, pictures, size):
+    """Files may not grow beyond some bytes: the notes of a run, then pictures or cells do not fit."""
+    import resource
+
+    words = (RD, "with", "method=jpeg", HERE, "points=20,40")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        ended = command(*words)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    said = ended.err + ended.out
+    assert ended.code in (1, 2) and "Traceback" not in said and "File too large" in said
+    again = command(*words)
+    assert again.code == 0 and len(cells()) == 2
+
+
 SLOW_JPEG = """
 import os, runpy, signal, sys, time
 from benchmarks.measure import single
