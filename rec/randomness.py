@@ -93,7 +93,7 @@ def coarse_normals(key: Key, blocks: ArrayLike, paths: ArrayLike, count: int) ->
     """
     blocks, paths = np.broadcast_arrays(np.asarray(blocks), np.asarray(paths))
     if _many(blocks, count):
-        return randomness_fast.levels(key.words, *_numbers(blocks, paths), count)
+        return randomness_fast.levels(key.words, blocks.astype(np.uint64), paths.astype(np.uint64), count)
     groups = np.arange(-(-count // 8), dtype=np.uint64)
     counter = _counter(groups, blocks[..., None], paths[..., None])
     halves = np.moveaxis(philox(counter, key.words), 0, -1)  # (..., groups, 4)
@@ -109,7 +109,7 @@ def signs(key: Key, blocks: ArrayLike, paths: ArrayLike, count: int) -> Singles:
     """
     blocks, paths = np.broadcast_arrays(np.asarray(blocks), np.asarray(paths, dtype=np.uint64) | _HIGHEST)
     if _many(blocks, count):
-        return randomness_fast.signs(key.words, *_numbers(blocks, paths), count)
+        return randomness_fast.signs(key.words, blocks.astype(np.uint64), paths, count)
     groups = np.arange(-(-count // 128), dtype=np.uint64)
     made = np.moveaxis(philox(_counter(groups, blocks[..., None], paths[..., None]), key.words), 0, -1)
     octets = np.ascontiguousarray(made, dtype="<u4").view(np.uint8).reshape(*blocks.shape, 16 * len(groups))
@@ -137,10 +137,6 @@ def permutation(key: Key, count: int) -> NDArray[np.int64]:
 def _many(blocks: NDArray[Any], count: int) -> bool:
     """Whether the compiled generator is there, and worth a call."""
     return blocks.size * count >= randomness_fast.LEAST and randomness_fast.usable()
-
-
-def _numbers(*arrays: NDArray[Any]) -> list[NDArray[np.uint64]]:
-    return [array.astype(np.uint64) for array in arrays]
 
 
 def _counter(groups: Any, block: Any, paths: Any) -> tuple[Any, Any, Any, Any]:

@@ -44,7 +44,7 @@ def _filled(name: str, key: tuple[int, int], blocks: _Rows, paths: _Rows, count:
     assert library is not None, "ask usable() first"
     out: Singles = np.empty((*blocks.shape, count), dtype=np.float32)
     rows = [np.ascontiguousarray(row, dtype=np.uint64) for row in (blocks, paths)]
+    inputs, outputs = ([ctypes.c_void_p(a.ctypes.data) for a in arrays] for arrays in (rows, [*tables, out]))
     sizes = ctypes.c_int64(blocks.size), ctypes.c_int64(count), *map(ctypes.c_uint32, key)
-    pointers = [ctypes.c_void_p(array.ctypes.data) for array in (*rows, *tables, out)]
-    getattr(library, name)(*pointers[:2], *sizes, *pointers[2:])
+    getattr(library, name)(*inputs, *sizes, *outputs)
     return out
