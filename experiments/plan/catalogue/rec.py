@@ -16,8 +16,10 @@ BLOCKS = {  # the largest blocks of latents of rvae_small that each coder takes;
     "mrc": 8,
     "sp_orc": 8,
     "orc": 4,
+    "ring_toss": 4,
     "sp_pfr": 4,
     "pfr": 2,
+    "ers": 2,
     "gprs": 1,
     "gprs_sample": 1,
     "gprs_dyadic": 1,
@@ -27,8 +29,6 @@ BLOCKS = {  # the largest blocks of latents of rvae_small that each coder takes;
     "grcs": 1,
     "grcd": 1,
     "plain_rejection": 1,
-    "ring_toss": 1,
-    "ers": 1,
 }
 
 
