@@ -3,7 +3,7 @@
     python benchmarks/match_rate.py with method=jpeg target_bpp=0.25                       # embedded images
     python benchmarks/match_rate.py with method=qres3m_vr target_psnr=30 dataset=kodak limit=4
     python benchmarks/match_rate.py with method=jpeg params.subsampling=4:4:4 target_psnr=35 dataset=folder:photos
-    python benchmarks/match_rate.py with method=qres3m target_bpp=0.5                      # weights for each point
+    python benchmarks/match_rate.py with method=mcquic_small target_bpp=0.5                # weights for each point
     python benchmarks/match_rate.py with method=jpeg target_bpp=0.25,0.5                   # several at once
     python benchmarks/match_rate.py with method=jpeg target_bpp=jpeg_ai dataset=kodak      # 0.06, 0.12, 0.25, 0.5, 0.75
 

@@ -129,7 +129,6 @@ class Searching:
         return error
 
     def compress(self, image: Image) -> bytes:
-        """uint8 (H, W, 1 or 3) -> stream of the plain codec's format."""
         plain = self.codec.compress(image)
         found = self.found(image)
         if found is None or found == plain:
@@ -140,10 +139,8 @@ class Searching:
         return found if gained < 0 and (before or not after) else plain
 
     def decompress(self, stream: bytes) -> Image:
-        """As the plain codec."""
         return self.codec.decompress(stream)
 
     def payload_bits(self, stream: bytes) -> int:
-        """As the plain codec."""
         bits: int = self.codec.payload_bits(stream)  # type: ignore[attr-defined]  # all that search have it
         return bits

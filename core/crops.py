@@ -85,7 +85,6 @@ class Upright(Crops):
         return {side: np.flatnonzero(np.diff(sums, prepend=0)) for side, sums in self.areas.items()}
 
     def sample(self, step: int, k: int) -> Image:
-        """The uint8 crop (size, size, C) of sample k of a step."""
         draw, size = self.draw(step, k)
         usable = self.usable[size]
         image = self.images[int(usable[draw.integers(len(usable))])]

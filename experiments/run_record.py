@@ -9,6 +9,7 @@ and where it runs, and ``steps``, which may grow: a run that is trained further 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,18 @@ SEEN = "seen"  # what the weights have been trained on so far, as meta.json will
 FREE = ("method", "params", "dataset", "steps", "device", "threads", "folder", "half", "log_every", "save_every",
         "validation", "results", "data_root", "init")  # fmt: skip
 # method, params, dataset and init are noted below, as what they stand for
+
+
+def default_folder(method: Method, params: Mapping[str, Any], seed: int) -> Path:
+    """Where a run goes that is told no folder: each method, point, set of parameters (those given) and seed apart."""
+    point = [] if method.curve is None or method.variable_rate else [method.point]
+    more = [f"{name}={_brief(value)}" for name, value in sorted(params.items()) if name != method.curve]
+    return Path("runs") / "-".join(map(str, [method.name, *point, *more, f"seed{seed}"]))
+
+
+def _brief(value: Any) -> str:
+    text = "x".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    return re.sub(r"[^\w.+=-]", "_", text)
 
 
 def facts(

@@ -34,7 +34,7 @@ from core.train import TrainConfig, fit, shares
 from core.trainable import CountsCodes, HasTrainingOptions, Strided
 from experiments import branch
 from experiments.evaluate import say_refused
-from experiments.run_record import claim, facts
+from experiments.run_record import claim, default_folder, facts
 from experiments.training_log import TrainingLog
 from experiments.validation import validation
 from experiments.wiring import changed, default_params
@@ -68,7 +68,7 @@ def train_config() -> None:
     device = "cpu"
     threads = 1  # per process
     processes = 1  # that share each batch, on a CPU, each on cores of its own (on GPUs: torchrun)
-    folder = None  # default: runs/<method>-<point>-seed<seed>
+    folder = None  # default: runs/<method>-<point>-<parameters given>-seed<seed>
     init = None  # weights to start from, or the folder of a run that has not ended
     straight_through = False  # QRes-VAE, lattices: decode rounded latents in training, instead of noisy ones
     hard_tail = 0.0  # QRes-VAE: share of the steps, at the end, with rounded latents and a frozen encoder
@@ -97,10 +97,11 @@ def train(config: Mapping[str, Any], run: Any) -> int:
     """Train what a config asks for; returns the exit code 0."""
     discover()
     torch.set_num_threads(int(config["threads"]))
-    method = make_method(config["method"], changed(config["params"], config["method"]))
+    given = changed(config["params"], config["method"])
+    method = make_method(config["method"], given)
     config = {**config, "amp": _autocast(config["amp"], config["device"])}
     recipe = _recipe(config)
-    folder = Path(config["folder"] or f"runs/{method.name}-{method.point}-seed{config['seed']}")
+    folder = Path(config["folder"] or default_folder(method, given, config["seed"]))
     start = branch.start(method, config["init"], folder)  # before the processes, which find what it keeps
     if launch.wanted(config["processes"], recipe.device):
         shares(recipe, config["processes"])

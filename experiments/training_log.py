@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ class TrainingLog:
     def __init__(self, folder: Path, steps: int, run: Any = None) -> None:
         self.path, self.steps, self.run = folder / "train.csv", steps, run
         self.last = -1  # the step of the last line, which training and monitoring share
+        self.pace = Pace(steps)
         self.writer: Any = None
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -48,13 +50,33 @@ class TrainingLog:
             if self.run is not None:
                 self.run.log_scalar(name, float(value), step)
         shown = " ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "step")
-        print(f"step {step}{f' of {self.steps}' if self.steps else ''}: {shown}", flush=True)
+        left = self.pace.left(step) if "loss" in values else ""
+        print(f"step {step}{f' of {self.steps}' if self.steps else ''}: {shown}{left}", flush=True)
 
     def _rows(self) -> list[dict[str, str]]:
         if not self.path.exists():
             return []
         with self.path.open() as file:
             return list(csv.DictReader(file))
+
+
+class Pace:
+    """How long a run still takes at the speed of its last steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self.before: tuple[int, float] | None = None  # a step of this process, and when it was done
+
+    def left(self, step: int) -> str:
+        """`` (about 1 h 20 min left)`` behind a line, or nothing where that is not known (yet)."""
+        now = time.monotonic()
+        (last, then), self.before = self.before or (step, now), (step, now)
+        if step in (last, self.steps) or not self.steps:
+            return ""
+        minutes = round((self.steps - step) * (now - then) / (step - last) / 60)
+        days, hours = minutes // 1440, minutes % 1440 // 60
+        parts = (days, "d", hours, "h") if days else (hours, "h", minutes % 60, "min") if hours else (minutes, "min")
+        return f" (about {' '.join(map(str, parts))} left)" if minutes else ""
 
 
 def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

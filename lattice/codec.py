@@ -25,14 +25,12 @@ class LatticeCodec:
         self.fingerprint = bitstream.fingerprint(name, digest)
 
     def compress(self, image: Image) -> bytes:
-        """uint8 (H, W, 1 or 3) of any size -> stream."""
         points, writer = self.points(image), StreamWriter(self.fingerprint, image.shape)
         self.coder.encode(_rows(points), writer.encoder)
         writer.note(points)
         return writer.finish()
 
     def decompress(self, stream: bytes) -> Image:
-        """Stream -> uint8 (H, W, 1 or 3); ``BitstreamError`` for a damaged or foreign stream."""
         reader = StreamReader(stream, self.fingerprint)
         shape = self._shape(*reader.shape)
         points = self.coder.decode(int(np.prod(shape[:3])), reader.decoder).reshape(shape)
@@ -52,7 +50,6 @@ class LatticeCodec:
         return self.coder.bits(_rows(self.points(image)))
 
     def payload_bits(self, stream: bytes) -> int:
-        """Bits of entropy-coded symbols."""
         return bitstream.payload_bits(stream)
 
     def _shape(self, height: int, width: int, channels: int) -> tuple[int, ...]:

@@ -52,7 +52,6 @@ class LatticeMethod(Method):
         return LatticeVAE(self._backbone(), self.quantizer())
 
     def codec(self, model: LatticeVAE) -> LatticeCodec:
-        """A codec of the model in eval mode."""
         from lattice.codec import LatticeCodec
 
         return LatticeCodec(model, self.name, checkpoint.digest(model))
@@ -75,7 +74,6 @@ class PublishedVQ(LatticeMethod):
     commitment: float = 0.25
 
     def quantizer(self) -> RowQuantizer:
-        """A codebook."""
         from lattice.quantizers import Codebook
 
         return Codebook(DIM, self.size, self.commitment)
@@ -92,7 +90,6 @@ class PublishedEMA(LatticeMethod):
     decay: float = 0.99
 
     def quantizer(self) -> RowQuantizer:
-        """A codebook of moving averages."""
         from lattice.quantizers import MovingCodebook
 
         return MovingCodebook(DIM, self.size, self.commitment, self.decay)
@@ -111,7 +108,6 @@ class Sparse(LatticeMethod):
     commitment: float = 0.25
 
     def quantizer(self) -> RowQuantizer:
-        """A diagonal lattice that starts wide."""
         from lattice.quantizers import DiagonalLattice
 
         return DiagonalLattice(DIM, self.codes, self.sparsity, self.commitment)
@@ -127,7 +123,6 @@ class Dense(LatticeMethod):
     commitment: float = 0.25
 
     def quantizer(self) -> RowQuantizer:
-        """A diagonal lattice that starts narrow."""
         from lattice.quantizers import DiagonalLattice
 
         return DiagonalLattice(DIM, 0, self.sparsity, self.commitment)
@@ -160,7 +155,6 @@ class Fixed(Trained):
     lattice: ClassVar[str] = ""
 
     def quantizer(self) -> RowQuantizer:
-        """The lattice in every block."""
         from lattice.trained import BlockLattice
 
         return BlockLattice(DIM, self.width, self.lattice)
@@ -221,7 +215,6 @@ class FullRank(Trained):
     block: int = 4
 
     def quantizer(self) -> RowQuantizer:
-        """A learned basis."""
         from lattice.trained import LearnedLattice
 
         return LearnedLattice(DIM, self.width, self.block)

@@ -118,7 +118,6 @@ class Codebook(RowQuantizer):
 
     @torch.no_grad()
     def decode(self, k: Tensor) -> Tensor:
-        """Codewords of indices (N, 1, 1)."""
         vectors: Tensor = self.embedding(k[:, 0, 0])
         return vectors
 
@@ -136,7 +135,6 @@ class MovingCodebook(Codebook):
         self.embedding.weight.requires_grad_(False)
 
     def start(self) -> None:
-        """Standard normal codewords."""
         nn.init.normal_(self.embedding.weight)
 
     def losses(self, rows: Tensor, vectors: Tensor) -> Tensor:

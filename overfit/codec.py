@@ -28,7 +28,6 @@ class OverfitCodec:
         self.fingerprint = bitstream.fingerprint(name, weights.START.read_bytes())
 
     def compress(self, image: Image) -> bytes:
-        """uint8 (H, W, 1 or 3) -> stream."""
         check_image(image)
         target = np.ascontiguousarray(as_rgb(image).transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
         with fit.one_thread():
@@ -67,7 +66,6 @@ class OverfitCodec:
         return bitstream.pack(Stream(self.fingerprint, height, width, channels, (payload,), check.digest()))
 
     def decompress(self, stream: bytes) -> Image:
-        """Stream -> uint8 (H, W, 1 or 3); ``BitstreamError`` for a damaged or foreign stream."""
         read, check = bitstream.unpack(stream, self.fingerprint), SymbolCheck()
         decoder = Decoder(read.only_chunk())
         groups = weights.decode(decoder)

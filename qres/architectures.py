@@ -91,8 +91,7 @@ QRES3M_VR = Architecture(
     ),
     -0.4546259594901961, 3.67572653978347, embedding=48, gamma=0.1, least=48,
 )  # fmt: skip
-QRES3M = replace(QRES3M_VR, embedding=0)
-QRES3M_LOSSLESS = replace(QRES3M, decoder=QRES3M.decoder[:-1])
+QRES3M_LOSSLESS = replace(QRES3M_VR, embedding=0, decoder=QRES3M_VR.decoder[:-1])
 
 # QARV: ``cnx`` (width, kernel, ratio), ``down`` (width, out, rate) without a block, ``key`` and ``stop`` without
 # parameters: the decoder sees keys, and the encoder is done at stop. ``latent`` (width, z, kernel, ratio, width of the

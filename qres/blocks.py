@@ -114,7 +114,6 @@ class AdaCNX(CNX):
         self.embedding_layer = nn.Sequential(nn.GELU(), nn.Linear(embedding, 2 * width))
 
     def modulation(self, condition: Tensor | None) -> tuple[Tensor, Tensor]:
-        """As of ``CNX``."""
         shift, scale = self.embedding_layer(condition).chunk(2, dim=-1)
         return scale, shift
 
@@ -242,7 +241,6 @@ class AdaLatent(Latent):
             nn.init.zeros_(bias_of(conv))
 
     def infer(self, f: Tensor, e: Tensor, condition: Tensor | None = None) -> Tensor:
-        """As of ``Latent``."""
         parts = [self.posterior1(f, condition), self.posterior0(e.to(f.dtype), condition)]
         return self.posterior(self.posterior2(self.post_merge(torch.cat(parts, dim=1)), condition)).float()
 

@@ -88,11 +88,9 @@ class QResCodec:
         self._head = 0 if self._code is None else 2  # bytes in front of the payload: the code of lambda
 
     def compress(self, image: Image) -> bytes:
-        """uint8 (H, W, 1 or 3) -> stream."""
         return self.compress_batch([image])[0]
 
     def decompress(self, stream: bytes) -> Image:
-        """Stream -> uint8 (H, W, 1 or 3); ``BitstreamError`` for a damaged or foreign stream."""
         return self.decompress_batch([stream])[0]
 
     @torch.inference_mode()
@@ -194,7 +192,6 @@ class QResCodec:
         return found
 
     def searching(self, effort: int) -> SearchingCodec:
-        """The codec that spends up to ``effort`` gradient steps on each picture (``core.codec.HasSearch``)."""
         return SearchingCodec(self, effort)
 
     @torch.inference_mode()
@@ -219,7 +216,6 @@ class QResCodec:
         return nats / math.log(2)
 
     def payload_bits(self, stream: bytes) -> int:
-        """Bits of entropy-coded symbols."""
         return bitstream.payload_bits(stream) - 8 * self._head
 
     def tensor(self, images: Sequence[Image]) -> Tensor:

@@ -303,7 +303,6 @@ class _VDLatent(_Latent):
         return _nchw(self.posterior(_nhwc(f), _nhwc(e)))
 
     def merge(self, f: Tensor, z: Tensor, condition: Tensor | None) -> Tensor:
-        """Add the latent to the state and run the end block."""
         z, halo = _nhwc(z), self.project.halo
         for start, stop in _strips(f.shape[1], f.shape[2]):
             low = max(start - halo, 0)
@@ -338,5 +337,4 @@ class _AdaLatent(_Latent):
         return _nchw(self.posterior(self.posterior2(f, condition)))
 
     def merge(self, f: Tensor, z: Tensor, condition: Tensor | None) -> Tensor:
-        """Add the latent to the state and run the end block."""
         return self.end(self.widen.on(_nhwc(z), f), condition)

@@ -1,4 +1,4 @@
-"""QRes-VAE as methods: the three published models and a small one of our own.
+"""QRes-VAE and QARV as methods: the published models and variable-rate ones of our own.
 
 Paper: Duan, Lu, Ma, Zhu, "Lossy Image Compression with Quantized Hierarchical VAEs", WACV 2023, arXiv 2208.13056.
 """
@@ -14,7 +14,6 @@ from core.codec import Method, TesseraError
 from core.registry import METHODS
 from qres.architectures import (
     QARV_BASE,
-    QRES3M,
     QRES3M_LOSSLESS,
     QRES3M_VR,
     QRES17M,
@@ -125,7 +124,6 @@ class Lossless(QRes):
     searches: ClassVar[str] = ""
 
     def model(self) -> QResVAE:
-        """A fresh network, strictly with the official state-dict names."""
         from qres.network import QResVAE
 
         return QResVAE(self.arch, lmb=1)
@@ -143,29 +141,11 @@ class QRes34MLossless(Lossless):
 @METHODS.register("qres3m_lossless")
 @dataclass(frozen=True)
 class QRes3MLossless(Lossless):
-    """Ours: the latents of ``qres3m``."""
+    """Ours: the latents of ``qres3m_vr`` without its condition on lambda."""
 
     title: ClassVar[str] = "QRes 4M lossless"
     arch: ClassVar[Architecture] = QRES3M_LOSSLESS
     trains_on: ClassVar[tuple[str, ...]] = ("lossless_pictures",)
-
-
-@METHODS.register("qres3m")
-@dataclass(frozen=True)
-class QRes3M(QRes):
-    """Ours: the same blocks at a tenth of the parameters; one set of weights for each ``lmb``.
-
-    It also takes the weights of ``qres3m_vr``, at the lambda it is made for: a start for training.
-    """
-
-    title: ClassVar[str] = "QRes 4M, fixed rate"
-    arch: ClassVar[Architecture] = QRES3M
-    conditional: ClassVar[Architecture | None] = QRES3M_VR
-    takes: ClassVar[tuple[str, ...]] = ("qres3m_vr",)
-    trains_on: ClassVar[tuple[str, ...]] = ("bsds500",)
-    curve: ClassVar[str | None] = "lmb"
-    points: ClassVar[tuple[float, ...]] = (16, 64, 256)
-    lmb: float = 64
 
 
 def shapes(state: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -184,7 +164,6 @@ class QResVR(Ranged):
     target: str = "mse"  # or ms_ssim: what the weights were trained for
 
     def model(self) -> QResVAE:
-        """A fresh conditional network."""
         from qres.network import QResVAE
 
         return QResVAE(self.arch, self.lmb, self.lmb_range, self.target)
@@ -238,7 +217,6 @@ class QARVBase(Ranged):
     lmb_range: tuple[float, float] = (16, 2048)  # of training
 
     def model(self) -> QResVAE:
-        """A fresh network, strictly with the official state-dict names."""
         from qres.qarv import QARVModel
 
         return QARVModel(self.arch, self.lmb, self.lmb_range)

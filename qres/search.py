@@ -77,19 +77,15 @@ class SearchingCodec:
         self.codec, self.steps, self.network = codec, steps, fixed(codec.model)
 
     def compress(self, image: Image) -> bytes:
-        """uint8 (H, W, 1 or 3) -> stream."""
         return self.compress_batch([image])[0]
 
     def decompress(self, stream: bytes) -> Image:
-        """As the plain codec."""
         return self.codec.decompress(stream)
 
     def payload_bits(self, stream: bytes) -> int:
-        """As the plain codec."""
         return self.codec.payload_bits(stream)
 
     def compress_batch(self, images: Sequence[Image]) -> list[bytes]:
-        """Images of one padded size at once."""
         plain = self.codec.compress_batch(images)
         if self.network.target == "ms_ssim" and min(min(image.shape[:2]) for image in images) < LEAST_SIDE:
             return plain

@@ -65,7 +65,6 @@ class LosslessCodec:
         self.fingerprint = bitstream.fingerprint(name, digest, repr(settings))
 
     def compress(self, image: Image) -> bytes:
-        """uint8 (H, W, 1 or 3) -> stream."""
         return self.encode(image)[0]
 
     def rated(self, rate: str, image: Image) -> tuple[float, Image]:
@@ -112,7 +111,6 @@ class LosslessCodec:
 
     @exact
     def decompress(self, stream: bytes) -> Image:
-        """Stream -> uint8 (H, W, 1 or 3); ``BitstreamError`` for a damaged or foreign stream."""
         reader = Reader(stream, self.fingerprint)
         rows, columns, channels = reader.shape
 

@@ -65,7 +65,6 @@ class ChainCodec:
         return bitstream.pack(stream), packed
 
     def decompress(self, stream: bytes) -> Image:
-        """Stream -> uint8 (H, W, 1 or 3); ``BitstreamError`` for a damaged or foreign stream."""
         read = bitstream.unpack(stream, self.fingerprint)
         (image,) = self.unchain(read.only_chunk(), 1, (read.height, read.width, read.channels))
         if _check([image]) != read.symbols_check:

@@ -46,7 +46,6 @@ class LossyCodec:
         self.fingerprint = bitstream.fingerprint(name, digest, repr(settings))
 
     def compress(self, image: Image) -> bytes:
-        """uint8 (H, W, 1 or 3) -> stream."""
         return self.encode(image)[0]
 
     def searching(self, effort: int) -> SearchingLossy:
@@ -78,7 +77,6 @@ class LossyCodec:
 
     @exact
     def decompress(self, stream: bytes) -> Image:
-        """Stream -> uint8 (H, W, 1 or 3); ``BitstreamError`` for a damaged or foreign stream."""
         reader = StreamReader(stream, self.fingerprint)
         height, width = (-(-side // self.model.stride) * self.model.stride for side in reader.shape[:2])
 

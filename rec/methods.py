@@ -81,14 +81,12 @@ class Lossless(Coded):
             raise TesseraError(f"coder=bits_back has no search at the encoder: leave search={effort} out.")
 
     def model(self) -> ResNetVAE:
-        """A fresh network."""
         from rec.models.resnet_vae import Architecture, ResNetVAE
 
         arch = Architecture(self.num_res_blocks, self.deterministic_filters, self.stochastic_filters, self.likelihood)
         return ResNetVAE(arch, self.lamb, self.beta)
 
     def codec(self, model: ResNetVAE) -> Codec:
-        """A codec of the model in eval mode."""
         from rec.lossless import LosslessCodec
         from rec.lossless_bitsback import BitsBackCodec
 
@@ -132,7 +130,6 @@ class Lossy(Coded):
     anneal_end: int = 0  # steps over which the weight of the bits grows to 1 in training
 
     def codec(self, model: LevelVAE) -> Codec:
-        """A codec of the model in eval mode."""
         from rec.lossy import LossyCodec
 
         return LossyCodec(model, self.settings, self.name, checkpoint.digest(model))
@@ -161,7 +158,6 @@ class IREC1(Lossy):
     filters: int = 192
 
     def model(self) -> OneLevelVAE:
-        """A fresh network."""
         from rec.models.level_vae import OneLevelVAE
 
         return OneLevelVAE(self.filters, **self.training)
@@ -177,7 +173,6 @@ class IREC2(Lossy):
     level_2_filters: int = 128
 
     def model(self) -> TwoLevelVAE:
-        """A fresh network."""
         from rec.models.level_vae import TwoLevelVAE
 
         return TwoLevelVAE(self.level_1_filters, self.level_2_filters, **self.training)
@@ -192,7 +187,6 @@ class IREC4(Lossy):
     filters: tuple[int, int, int, int] = (196, 196, 128, 128)
 
     def model(self) -> FourLevelVAE:
-        """A fresh network."""
         from rec.models.four_level_vae import FourLevelVAE
 
         return FourLevelVAE(self.filters, **self.training)

@@ -125,12 +125,10 @@ class _Searching:
         return min((plain, found), key=lambda stream: self._cost(image, stream)) if refinement.finite else plain
 
     def decompress(self, stream: bytes) -> Image:
-        """As the plain codec."""
         image: Image = self.codec.decompress(stream)
         return image
 
     def payload_bits(self, stream: bytes) -> int:
-        """As the plain codec."""
         bits: int = self.codec.payload_bits(stream)
         return bits
 

@@ -86,7 +86,6 @@ class StillCodec:
             raise TesseraError(f"{self.format.title} cannot code a {width}x{height} image: {_text(error)}") from error
 
     def decompress(self, stream: bytes) -> Image:
-        """The image (H, W, 1|3) of a stream; raises ``BitstreamError`` on a damaged or foreign one."""
         grey = not self.grey and stream.startswith(GREY)
         body = stream[len(GREY) :] if grey else stream
         self.format.check(body)

@@ -89,7 +89,6 @@ class VideoCodec:
         return _PREFIX.pack(0x8000 | (channels == 1) << 14 | height, width) + stream
 
     def decompress(self, stream: bytes) -> Image:
-        """The image (H, W, 1|3) of a stream; raises ``BitstreamError`` on a damaged or foreign one."""
         body, size, grey = self._split(stream)
         limits = ("-err_detect", "explode", "-max_pixels", str(2 * MAX_PIXELS), "-threads", "1")
         picture = ("-pix_fmt", "gray" if grey else "rgb24", "-c:v", "pgm" if grey else "ppm", "-f", "image2pipe")

@@ -59,15 +59,16 @@ def _data(given: Mapping[str, str], method: str, training: bool, published: bool
     """What follows from the data set: the backbone, and for training the crop or the whole published recipe."""
     named = given.get("dataset", str(DEFAULTS["dataset"]))
     data = next((known for known in PUBLISHED if named.startswith(known)), None)
+    colour = training and data is None  # photographs, with the backbone for faces
     options: dict[str, object] = {}
-    if data is not None and method.startswith(("llvq_", "lattice_")):
-        options["params.backbone"] = data
+    if (data or colour) and method.startswith(("llvq_", "lattice_")):
+        options["params.backbone"] = data or "celeba"
     if not training:
         return options
     if published and not (data and method.startswith("llvq_")):
         raise TesseraError(f"reproduce=True is for the paper's quantisers and data sets, not {method} on {named}.")
     epoch, batch, crop = PUBLISHED[data or "fashion_mnist"]
-    options["crop"] = crop
+    options["crop"] = 128 if colour else crop
     if published:
         options |= {"steps": EPOCHS * epoch, "batch": batch, "lr": 1e-3, "schedule": f"constant:{epoch}"}
         options |= {"warmup": 0, "ema": 0.0, "clip": 1e9}

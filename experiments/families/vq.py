@@ -24,7 +24,7 @@ IMAGES = {
     "ema": 0.99,
     "save_every": 250,
 }  # what replaces the defaults of commands on images
-
+GREY, TINY = ("fashion_mnist", "mnist"), ("cifar10", "imagenet32")  # how the names of data sets begin
 
 PHOTOGRAPHS = {"method": "mcquic_small", "crop": 128, "batch": 8, "lr": 1e-3, "warmup": 100, "clip": 1.0, "ema": 0.995}
 
@@ -35,11 +35,25 @@ def offer(words: Sequence[str]) -> Offer:
     if photographs:
         return Offer(words, PHOTOGRAPHS, MCQUIC | {"train": Command("experiments.train", {"paper": PAPER})})
     if words[1:2] != ["train"] or _for_images(words):
-        return Offer(words, IMAGES, MCQUIC)
+        return Offer(_suited(words) if words[1:2] == ["train"] else words, IMAGES, MCQUIC)
     from experiments.studies.toy import refuse_unknown
 
     refuse_unknown(words)
     return Offer(words, {}, MCQUIC | {"train": Command("experiments.studies.toy_train")})
+
+
+def _suited(words: Sequence[str]) -> list[str]:
+    """A command line of training with what suits its data set where it says nothing: the defaults are for grey images.
+
+    Pictures in colour are learned as such: whole where they are of one small size, else in crops of 128 pixels.
+    """
+    given = {name: value for name, equals, value in (word.partition("=") for word in words) if equals}
+    data = given.get("dataset", str(IMAGES["dataset"]))
+    if data.startswith(GREY):
+        return list(words)
+    small = data.startswith(TINY)
+    options = {"crop": 32 if small else 128, "turns": not small, "params.channels": 3}
+    return [*words, *(f"{name}={value}" for name, value in options.items() if name not in given)]
 
 
 def _for_images(words: Sequence[str]) -> bool:

@@ -152,7 +152,6 @@ class PartitionedOrc(Partitioned):
     extra_bits: float = 2.0
 
     def effort(self, proposal: Proposal) -> float:
-        """Its KL."""
         return proposal.kl
 
     def count(self, proposal: Proposal) -> tuple[int, bool]:

@@ -42,7 +42,6 @@ class SequentialCoder(IndexCoder):
         return (OctaveCode(float(budget)),)
 
     def place(self, numbers: Sequence[int], key: Key, budget: int, dims: int) -> Floats:
-        """The candidate itself."""
         sample: Floats = candidates(key, checked(numbers[0], self.limit) - 1, 1, dims)[0]
         return sample
 

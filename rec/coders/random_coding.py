@@ -51,7 +51,6 @@ class RandomCoder(IndexCoder):
         return (FlatCode(self.width(budget)),)
 
     def place(self, numbers: Sequence[int], key: Key, budget: int, dims: int) -> Floats:
-        """The candidate itself."""
         sample: Floats = candidates(key, checked(numbers[0], 1 << self.width(budget)) - 1, 1, dims)[0]
         return sample
 
@@ -144,7 +143,6 @@ class EnsembleRejection(OrderedRandomCoding):
         return (OctaveCode(0.0), *super().codes(budget))
 
     def place(self, numbers: Sequence[int], key: Key, budget: int, dims: int) -> Floats:
-        """The candidate itself."""
         return super().place(numbers[1:], _batch(key, checked(numbers[0], BATCHES)), budget, dims)
 
     def search(self, ratio: Ratio, key: Key, budget: int) -> Found:

@@ -40,7 +40,6 @@ class RingToss(SequentialCoder):
         return UnaryCode(RINGS), OctaveCode(max(budget - 1.5, 0.5))
 
     def place(self, numbers: Sequence[int], key: Key, budget: int, dims: int) -> Floats:
-        """The candidate itself."""
         ring = _ring(key, checked(numbers[0], RINGS))
         sample: Floats = candidates(ring, checked(numbers[1], self.limit) - 1, 1, dims)[0]
         return sample

@@ -101,7 +101,6 @@ class FourLevelVAE(LevelVAE):
     def generate(
         self, found: Sequence[tuple[Tensor, Tensor]] | None, size: tuple[int, int, int], visit: Visit
     ) -> Tensor:
-        """The image (B, 3, H, W) in [0, 1], not clipped, for ``size`` (B, H, W)."""
         batch, height, width = size
         loc, raw, above = self.prior((batch, height // 64, width // 64))
         features: list[Tensor] = []
@@ -119,7 +118,6 @@ class FourLevelVAE(LevelVAE):
         return normal(self.locs[i](loc, mine_loc), self.raws[i](raw, mine_raw))
 
     def shapes(self, height: int, width: int) -> list[tuple[int, int, int]]:
-        """(C, h, w) of every latent, from the top."""
         levels = zip(self.filters, STRIDES, strict=True)
         return [(n, height // s, width // s) for n, s in levels][::-1]
 

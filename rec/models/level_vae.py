@@ -165,7 +165,6 @@ class OneLevelVAE(LevelVAE):
         return normal(*self.posterior(self.analysis(pixels / 255)))
 
     def generate(self, found: Normal | None, size: tuple[int, int, int], visit: Visit) -> Tensor:
-        """The image (B, 3, H, W) in [0, 1], not clipped, for ``size`` (B, H, W)."""
         batch, height, width = size
         loc, raw, _ = self.prior((batch, height // 16, width // 16))
         z = visit(0, normal(loc, raw), lambda: required(found))
@@ -211,7 +210,6 @@ class TwoLevelVAE(LevelVAE):
         return loc, raw, normal(*self.hyper_analysis(loc))
 
     def generate(self, found: tuple[Tensor, Tensor, Normal] | None, size: tuple[int, int, int], visit: Visit) -> Tensor:
-        """The image (B, 3, H, W) in [0, 1], not clipped, for ``size`` (B, H, W)."""
         batch, height, width = size
         loc, raw, _ = self.prior((batch, height // 64, width // 64))
         above = visit(0, normal(loc, raw), lambda: required(found)[2])

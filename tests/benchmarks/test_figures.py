@@ -93,12 +93,12 @@ def test_every_published_curve_has_a_name() -> None:
 
 def test_a_panel_shows_the_best_of_each_kind() -> None:
     classical = [make(name) for name in ("jpeg", "webp", "avif", "vvc")]
-    ours = [make(n) for n in ("qres3m", "qres3m_vr", "irec2_small", "mcquic_small", "fsq", "fsq [ours, seed 1]")]
+    ours = [make(n) for n in ("qres34m_vr", "qres3m_vr", "irec2_small", "mcquic_small", "fsq", "fsq [ours, seed 1]")]
     ours[-1] = replace(ours[-1], method="fsq")
     cited = [make(name, "published") for name in ("bpg444", "vtm18", "qarv-paper", "elic-paper")]
     rates = {c.label: float(i) for i, c in enumerate([*classical[::-1], *ours])}
     picked = [c.label for c in choice.chosen([*classical, *ours, *cited], rates, ("vtm18", "qarv-paper"))]
-    assert picked == ["avif", "vvc", "qres3m", "irec2_small", "mcquic_small", "bpg444", "vtm18", "qarv-paper"]
+    assert picked == ["avif", "vvc", "qres34m_vr", "irec2_small", "mcquic_small", "bpg444", "vtm18", "qarv-paper"]
     assert [c.label for c in choice.chosen(ours, rates)] == [c.label for c in ours]
     few = choice.chosen([*ours, *classical], rates, most=6)
     assert len(few) == 6 and "fsq [ours, seed 1]" not in [c.label for c in few]

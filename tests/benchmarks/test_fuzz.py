@@ -131,7 +131,7 @@ def test_an_interrupted_run_resumes_with_the_same_outcome(tmp_path, monkeypatch)
     assert fuzz.attack(target(), CONFIG, {"method": "other"}, path)["counts"] == whole["counts"] and len(calls) == 601
 
 
-def test_two_thousand_mutations_of_qres3m(tmp_path):
+def test_two_thousand_mutations_of_qres3m_vr(tmp_path):
     made, name = make_target(METHODS["qres3m_vr"](lmb=64), "fresh", 20.0)
     assert name == "fresh" and made.checksums
     record = fuzz.attack(made, {"mutations": 2000, "seed": 1, "signed": 0.04}, {}, tmp_path / "qres3m_vr.json")

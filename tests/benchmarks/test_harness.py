@@ -1,85 +1,18 @@
-"""The harness on toy codecs: what is written, what is refused, and what provenance may say."""
+"""The harness on toy codecs: what is written, what is refused, which pictures are kept."""
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import subprocess
-import sys
-import time
-import zlib
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from benchmarks.datasets import ImageSet, NamedImage, fingerprints
-from benchmarks.measure import meter, provenance
-from benchmarks.measure.harness import HarnessError, LeakError, describe, measure, refuse_leaks
+from benchmarks.datasets import NamedImage, fingerprints
+from benchmarks.measure.harness import HarnessError, LeakError, measure, refuse_leaks
 from benchmarks.store import Cell, Store, StoreError
-from core.codec import Method, TesseraError
-
-ROOT = Path(__file__).resolve().parents[2]
-SHAPES = [(40, 30, 3), (33, 17, 1), (24, 24, 3)]
-
-
-class Zip:
-    """Lossless: height, width and channels in two bytes each, then deflated samples (right shifted by ``shift``)."""
-
-    def __init__(self, level: int = 6, shift: int = 0) -> None:
-        self.level, self.shift = level, shift
-
-    def compress(self, image):
-        return np.array(image.shape, "<u2").tobytes() + zlib.compress((image >> self.shift).tobytes(), self.level)
-
-    def decompress(self, stream):
-        shape = np.frombuffer(stream[:6], "<u2")
-        return np.frombuffer(zlib.decompress(stream[6:]), np.uint8).reshape(shape) << self.shift
-
-
-class Rich(Zip):
-    """The same with an estimate, a payload and codes on two levels."""
-
-    codebook_sizes = (256, 8)
-
-    def bits(self, image):
-        return 8.0 * image.size
-
-    def payload_bits(self, stream):
-        return 8 * len(stream) - 48
-
-    def codes(self, image):
-        return [image, image[::2] >> 5]
-
-
-@dataclass(frozen=True)
-class ZipMethod(Method):
-    level: int = 6
-    shift: int = 0
-    curve = "shift"
-    points = (0, 2, 4)
-    name = "zip"
-    note = "zlib"
-
-
-def image_set(shapes=SHAPES, name: str = "toy", seed: int = 0, **changes) -> ImageSet:
-    rng = np.random.default_rng(seed)
-    arrays = {f"im/{i}": rng.integers(0, 256, shape, dtype=np.uint8) for i, shape in enumerate(shapes)}
-
-    def named(key: str) -> NamedImage:
-        array = arrays[key]
-        return NamedImage(key, array.tobytes, lambda data: np.frombuffer(data, np.uint8).reshape(array.shape))
-
-    return replace(ImageSet(name, "test", f"{name} test", tuple(map(named, arrays)), False, "none"), **changes)
-
-
-def run(tmp_path, codec, images=None, point=0, lossless=False, **options):
-    method, images = ZipMethod(shift=point), image_set() if images is None else images
-    cell = Cell("zip", method.variant, point, images.name, images.split)
-    about = {**describe(method, images), "lossless": lossless}
-    return measure(cell, codec, images, Store(tmp_path), about=about, provenance=provenance.provenance(), **options)
+from core.codec import TesseraError
+from tests.support.toy_codec import Rich, Zip, image_set, run
 
 
 def test_numbers_of_a_cell(tmp_path):
@@ -274,78 +207,6 @@ def test_private_and_unwanted_pictures_are_not_kept(tmp_path):
     assert not (tmp_path / "images").exists()
 
 
-# ---- seconds and megabytes
-
-
-class Busy(Zip):
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls = 0
-
-    def compress(self, image):
-        self.calls += 1
-        until = time.process_time() + 0.1
-        while time.process_time() < until:
-            pass
-        time.sleep(0.4)
-        return super().compress(image)
-
-    def decompress(self, stream):
-        code = "import time\nwhile time.process_time() < 0.3: pass"
-        subprocess.run([sys.executable, "-S", "-c", code], check=True)
-        return super().decompress(stream)
-
-
-def test_seconds_are_cpu_time_with_children_and_without_waiting(tmp_path):
-    codec = Busy()
-    frame = run(tmp_path, codec, image_set([(8, 8, 3)])).images
-    assert codec.calls == 2  # the warm-up and the measurement
-    assert 0.1 <= frame["encode_s"][0] < 0.4
-    assert frame["decode_s"][0] >= 0.3
-
-
-class Hungry(Zip):
-    def compress(self, image):
-        if image.shape[0] == 9:
-            np.ones(200_000_000, np.uint8).sum()
-        return super().compress(image)
-
-
-@pytest.mark.skipif(not meter._can_reset(), reason="the kernel cannot reset the peak")
-def test_peak_memory_is_of_the_image(tmp_path):
-    peaks = run(tmp_path, Hungry(), image_set([(8, 8, 3), (9, 8, 3), (8, 8, 3)])).images["peak_memory_mb"]
-    assert peaks[1] > peaks[0] + 150 and peaks[2] < peaks[1] - 150
-
-
-class Device:
-    """What the harness asks of ``torch.cuda``."""
-
-    def __init__(self) -> None:
-        self.waits = self.resets = 0
-
-    def synchronize(self):
-        self.waits += 1
-
-    def reset_peak_memory_stats(self):
-        self.resets += 1
-
-    def max_memory_allocated(self):
-        return 5_000_000
-
-
-def test_on_a_device_time_is_wall_clock_and_memory_is_the_device_s(tmp_path, monkeypatch):
-    device = Device()
-    monkeypatch.setattr(meter, "cuda", lambda: device)
-    images = image_set([(8, 8, 3), (8, 8, 3)])
-    cell = Cell("zip", {}, 0, "toy", "test", device="cuda")
-    about = describe(ZipMethod(), images)
-    result = measure(cell, Busy(), images, Store(tmp_path), about=about, provenance={})
-    frame = result.images
-    assert (frame["encode_s"] > 0.45).all() and (frame["peak_memory_mb"] == 5).all()
-    assert device.waits == 12 and device.resets == 2
-    assert "device" in Store(tmp_path).read(result.cell).about["time_note"]
-
-
 def test_a_changed_original_is_kept_anew(tmp_path):
     from core.images import open_image
 
@@ -354,59 +215,6 @@ def test_a_changed_original_is_kept_anew(tmp_path):
         run(tmp_path, Zip(), images, point=seed, keep_images=True)
         kept = Store(tmp_path).original("toy", "im/0", images.fingerprint)
         assert np.array_equal(open_image(kept), images.images[0].read())
-
-
-# ---- provenance
-
-
-def test_provenance_is_json_without_host_or_paths(monkeypatch):
-    monkeypatch.setattr(sys, "argv", [str(ROOT / "benchmarks" / "rd_curve.py"), "with", "dataset=folder:/home/me/pics"])
-    found = provenance.provenance()
-    text = json.dumps(found)
-    assert found["command"] == "python benchmarks/rd_curve.py with dataset=folder:pics"
-    assert os.uname().nodename not in text and str(ROOT) not in text and str(Path.home()) + "/" not in text
-    assert found["versions"]["numpy"] == np.__version__ and found["cpu"] and found["threads"] >= 1
-    assert set(found["versions"]) >= {"python", "torch", "numpy", "constriction", "pillow", "imagecodecs"}
-
-
-@pytest.mark.parametrize(
-    "argv, command",
-    [
-        ([f"{ROOT}/qres/__main__.py", "train", "with", "steps=3"], "python -m qres train with steps=3"),
-        (["bench.py", "url=postgresql://me:secret@host/db"], "python bench.py url=postgresql:..."),
-        (
-            ["bench.py", f"weights={ROOT}/checkpoints/a.safetensors"],
-            "python bench.py weights=checkpoints/a.safetensors",
-        ),
-        (["/opt/x/bin/pytest", "-q", "a/b"], "python pytest -q a/b"),
-        (["bench.py", "size=1/2", "../data"], "python bench.py size=1/2 ../data"),
-    ],
-)
-def test_commands_are_relative(argv, command):
-    assert provenance.command_line(argv) == command
-
-
-def test_git_state(tmp_path):
-    assert provenance.git_state(tmp_path) == ("", None)
-    git = ["git", "-c", "user.name=n", "-c", "user.email=e@x", "-C", str(tmp_path)]
-    subprocess.run([*git, "init", "-q"], check=True)
-    assert provenance.git_state(tmp_path)[0] == ""  # no commit yet
-    (tmp_path / "a.py").write_text("1")
-    subprocess.run([*git, "add", "a.py"], check=True)
-    subprocess.run([*git, "commit", "-qm", "x"], check=True)
-    commit, dirty = provenance.git_state(tmp_path)
-    assert len(commit) == 40 and dirty is False
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "cell.json").write_text("{}")
-    assert provenance.git_state(tmp_path) == (commit, False)  # results are what runs make
-    (tmp_path / "new_method.py").write_text("2")
-    assert provenance.git_state(tmp_path) == (commit, True)
-
-
-def test_git_that_cannot_run_is_no_crash(tmp_path, monkeypatch):
-    (tmp_path / ".git").mkdir()
-    monkeypatch.setenv("PATH", "")
-    assert provenance.git_state(tmp_path) == ("", None)
 
 
 def test_results_that_cannot_be_written(tmp_path):

@@ -109,7 +109,7 @@ def test_continuous_settings_meet_the_tolerance():
         ("x265", 0, 51, 52),
         ("qres3m_vr", 4, 1024, None),
         ("rvq", 1, 4, 4),
-        ("qres3m", 16, 256, 3),
+        ("qres34m", 16, 2048, 8),
         ("fsq", "5x3", None, None),
     ],
 )

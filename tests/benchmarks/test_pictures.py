@@ -371,7 +371,7 @@ def test_other_parameters_have_other_files(command, tmp_path):
 
 
 def test_names_follow_from_what_is_shown():
-    assert label_name("qres3m [ours]") == "qres3m_ours" and set_name("kodak", "kodak, first 2") == "kodak_first_2"
+    assert label_name("qres3m_vr [ours]") == "qres3m_vr_ours" and set_name("kodak", "kodak, first 2") == "kodak_first_2"
     assert label_name("a(b=[32])") != label_name("a(b=32)")
     assert set_name("folder:/a/x", "folder x", "1") != set_name("folder:/b/x", "folder x", "1")
     assert set_name("kodak", "kodak, 9 of 24", "1") != set_name("kodak", "kodak, 9 of 24", "2")

@@ -40,10 +40,10 @@ def test_models_have_what_training_asks_for(name: str) -> None:
 def test_facts_of_methods_and_codecs() -> None:
     discover()
     assert make_method("vqvae").channels == 1 and make_method("vqvae", {"channels": 3}).channels == 3
-    assert make_method("lattice_e8", {"backbone": "celeba"}).channels == make_method("qres3m").channels == 3
+    assert make_method("lattice_e8", {"backbone": "celeba"}).channels == make_method("qres17m").channels == 3
     assert make_method("mcquic", {"container": "mcq"}).suffix == ".mcq"
     assert make_method("mcquic").suffix == make_method("jpeg").suffix == ".tsr"
-    small = make_method("qres3m")
+    small = make_method("qres17m")
     made: Any = small.codec(small.model().eval())
     assert isinstance(made, HasBatches) and isinstance(made, HasPortable) and made.portable
     model = small.model()

@@ -20,6 +20,7 @@ from core.codec import Method, MissingWeights, TesseraError
 from core.download import DownloadError
 from core.registry import METHODS, discover, make_method
 from tests.support.mirror import local_server
+from tests.support.tiny_qres import shrink
 
 
 class Net(nn.Module):
@@ -223,19 +224,26 @@ def test_ours_where_there_are_no_official_ones(shipped, tmp_path):
         checkpoint.find(Toy(lmb=1), "official")
 
 
-def test_ours_of_a_method_whose_weights_another_takes():
-    """qres3m has its own at 64, and takes those of qres3m_vr elsewhere in their range; the legend tells them apart."""
-    discover()
-    own, taken = (checkpoint.find(make_method("qres3m", {"lmb": point}), "ours") for point in (64, 32))
-    assert (own.legend, taken.legend) == ("ours", "ours, of qres3m_vr") and taken.id.startswith("qres3m_vr-")
-    checkpoint.load(make_method("qres3m", {"lmb": 32}), taken)
+def test_ours_of_a_method_whose_weights_another_takes(shipped, tmp_path, monkeypatch):
+    """One has its own at 64, and takes the other's elsewhere in their range; the legend tells them apart."""
+    shrink(monkeypatch)
+    ours = {"origin": "ours", "point": None}
+    for name in ("qres34m", "qres34m_vr"):
+        checkpoint.save(tmp_path / "shipped" / name, make_method(name).model(), {"method": name})
+    shipped(
+        {**ours, "id": "qres34m-1", "method": "qres34m", "point": 64, "path": "qres34m"},
+        {**ours, "id": "qres34m_vr-1", "method": "qres34m_vr", "path": "qres34m_vr"},
+    )
+    own, taken = (checkpoint.find(make_method("qres34m", {"lmb": point}), "ours") for point in (64, 32))
+    assert (own.legend, taken.legend) == ("ours", "ours, of qres34m_vr") and taken.id.startswith("qres34m_vr-")
+    checkpoint.load(make_method("qres34m", {"lmb": 32}), taken)
     with pytest.raises(MissingWeights) as caught:
-        checkpoint.find(make_method("qres3m", {"lmb": 2000}), "ours")
-    assert "outside of what qres3m_vr is trained for" in caught.value.why
+        checkpoint.find(make_method("qres34m", {"lmb": 3000}), "ours")
+    assert "outside of what qres34m_vr is trained for" in caught.value.why
 
 
-def test_the_large_model_takes_its_variable_rate_weights_once_they_are_shipped(shipped, tmp_path):
-    discover()
+def test_the_large_model_takes_its_variable_rate_weights_once_they_are_shipped(shipped, tmp_path, monkeypatch):
+    shrink(monkeypatch)
     meta = {"method": "qres34m_vr", "params": {"target": "mse", "lmb_range": [16, 2048]}, "point": None}
     checkpoint.save(tmp_path / "shipped" / "qres34m_vr", make_method("qres34m_vr").model(), meta, half=True)
     entry = {"id": "qres34m_vr-1", "method": "qres34m_vr", "point": None, "origin": "ours", "path": "qres34m_vr"}

@@ -15,6 +15,7 @@ from core import checkpoint
 from core.checkpoint import CheckpointError
 from core.codec import MissingWeights, TesseraError
 from core.registry import METHODS, discover, make_method
+from tests.support.tiny_qres import shrink
 
 discover()
 HERE = "dataset=folder:pictures"
@@ -44,7 +45,7 @@ def saved(folder: Path, name: str, seed: int = 0, **params) -> checkpoint.Weight
         ),
         ("qres3m_vr", {"lmb_range": (1, 9000)}, "qres3m_vr", "with lmb_range=4,1024, not with lmb_range=1,9000"),
         ("vqvae_ema", {}, "vq/vqvae_rot-256", "holds weights of vqvae_rot, not of vqvae_ema: ask for method=vqvae_rot"),
-        ("qres3m", {}, "vq/rvq", "holds weights of rvq, not of qres3m"),
+        ("qres34m", {}, "vq/rvq", "holds weights of rvq, not of qres34m"),
         ("vqvae", {"commitment": 1.0}, "vq/vqvae-256", "with commitment=0.25, not with commitment=1.0"),
         ("vqvae", {"size": 64}, "vq/vqvae-256", "was trained for size=256, not 64: ask for points=256"),
     ],
@@ -56,12 +57,14 @@ def test_weights_of_something_else_are_refused(asked, params, place, sentence):
     assert checkpoint.find(make_method(asked, params), str(SHIPPED / place), any_point=True), "a start for training"
 
 
-def test_weights_that_a_method_takes_of_another_keep_their_range_and_name():
-    """``qres3m`` folds those of ``qres3m_vr`` at a lambda that they were trained for."""
-    taken = checkpoint.find(make_method("qres3m", {"lmb": 100}), str(SHIPPED / "qres3m_vr"))
-    assert taken.legend == taken.id and taken.id.startswith("qres3m_vr-")
-    with pytest.raises(TesseraError, match="lmb=5000 is outside of what qres3m_vr is trained for: use 4 to 1024"):
-        checkpoint.find(make_method("qres3m", {"lmb": 5000}), str(SHIPPED / "qres3m_vr"))
+def test_weights_that_a_method_takes_of_another_keep_their_range_and_name(tmp_path, monkeypatch):
+    """``qres34m`` folds those of ``qres34m_vr`` at a lambda that they were trained for."""
+    shrink(monkeypatch)
+    given = saved(tmp_path / "run", "qres34m_vr", lmb_range=(16, 1024))
+    taken = checkpoint.find(make_method("qres34m", {"lmb": 100}), str(tmp_path / "run"))
+    assert taken.legend == taken.id == given.id and taken.id.startswith("qres34m_vr-")
+    with pytest.raises(TesseraError, match="lmb=2048 is outside of what qres34m_vr is trained for: use 16 to 1024"):
+        checkpoint.find(make_method("qres34m", {"lmb": 2048}), str(tmp_path / "run"))
 
 
 def test_how_streams_are_made_does_not_bind_weights():
@@ -201,17 +204,18 @@ def test_cells_of_older_versions_are_told_apart_too(command, pictures):
 
 @pytest.fixture
 def published(tmp_path, monkeypatch):
-    """Files of qres3m under names as the authors have them, and a manifest that says so."""
+    """Files of qres34m, made small, under names as the authors have them, and a manifest that says so."""
+    shrink(monkeypatch)
     monkeypatch.setattr(checkpoint, "SHIPPED", tmp_path / "shipped")
     (tmp_path / "shipped").mkdir()
     entries = []
     (tmp_path / "zoo").mkdir()
     for lmb in (16, 64):
         torch.manual_seed(lmb)
-        path = tmp_path / "zoo" / f"qres3m-lmb{lmb}.pt"
-        torch.save({"model": METHODS["qres3m"](lmb=lmb).model().state_dict()}, path)
+        path = tmp_path / "zoo" / f"qres34m-lmb{lmb}.pt"
+        torch.save({"model": METHODS["qres34m"](lmb=lmb).model().state_dict()}, path)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        entry = {"id": path.stem, "method": "qres3m", "point": lmb, "origin": "official", "licence": "none"}
+        entry = {"id": path.stem, "method": "qres34m", "point": lmb, "origin": "official", "licence": "none"}
         address = f"https://far.example/{path.name}"
         entries.append({**entry, "url": address, "sha256": digest if lmb == 16 else None})
     (tmp_path / "shipped" / "manifest.json").write_text(json.dumps({"checkpoints": entries}))
@@ -219,32 +223,33 @@ def published(tmp_path, monkeypatch):
 
 
 def test_a_folder_of_published_files(published):
-    method = METHODS["qres3m"]
+    method = METHODS["qres34m"]
     assert checkpoint.points(method(), str(published)) == (16, 64)
     found = {lmb: checkpoint.find(method(lmb=lmb), str(published)) for lmb in (16, 64)}
-    assert [w.path.name for w in found.values()] == ["qres3m-lmb16.pt", "qres3m-lmb64.pt"]
+    assert [w.path.name for w in found.values()] == ["qres34m-lmb16.pt", "qres34m-lmb64.pt"]
     name = f"{published.parent.name}/zoo"
     assert [w.legend for w in found.values()] == [name, f"{name}, not verified"]
     assert all(checkpoint.load(method(lmb=lmb), weights) is not None for lmb, weights in found.items())
-    with pytest.raises(MissingWeights, match=r"no weights at .*zoo of qres3m at lmb=256 \(there are: 16, 64\)"):
+    with pytest.raises(MissingWeights, match=r"no weights at .*zoo of qres34m at lmb=256 \(there are: 16, 64\)"):
         checkpoint.find(method(lmb=256), str(published))
     with pytest.raises(MissingWeights, match=r"no weights at .*zoo of vqvae at size=256: give a run folder"):
         checkpoint.find(make_method("vqvae"), str(published))
 
 
 def test_one_published_file_is_of_its_point(published):
-    file = str(published / "qres3m-lmb64.pt")
-    assert checkpoint.points(METHODS["qres3m"](), file) == (64,)
+    file = str(published / "qres34m-lmb64.pt")
+    assert checkpoint.points(METHODS["qres34m"](), file) == (64,)
     with pytest.raises(MissingWeights, match="was trained for lmb=64, not 16"):
-        checkpoint.find(METHODS["qres3m"](lmb=16), file)
-    (published / "qres3m-lmb16.pt").write_bytes((published / "qres3m-lmb64.pt").read_bytes())
+        checkpoint.find(METHODS["qres34m"](lmb=16), file)
+    (published / "qres34m-lmb16.pt").write_bytes((published / "qres34m-lmb64.pt").read_bytes())
     with pytest.raises(CheckpointError, match="has the name of a published file and other contents"):
-        checkpoint.find(METHODS["qres3m"](lmb=16), str(published))
+        checkpoint.find(METHODS["qres34m"](lmb=16), str(published))
 
 
-def test_a_file_of_which_nothing_is_known_says_so(tmp_path):
-    torch.save(METHODS["qres3m"]().model().state_dict(), tmp_path / "w.pt")
-    found = checkpoint.find(METHODS["qres3m"](), str(tmp_path / "w.pt"))
+def test_a_file_of_which_nothing_is_known_says_so(tmp_path, monkeypatch):
+    shrink(monkeypatch)
+    torch.save(METHODS["qres34m"]().model().state_dict(), tmp_path / "w.pt")
+    found = checkpoint.find(METHODS["qres34m"](), str(tmp_path / "w.pt"))
     assert found.legend == f"{found.id}, not verified" and not found.verified
 
 
@@ -265,7 +270,7 @@ def test_an_official_file_that_nobody_published_a_checksum_of_is_not_verified(pu
     cache = tmp_path / "cache" / "weights"
     cache.mkdir(parents=True)
     for lmb in (16, 64):
-        (cache / f"qres3m-lmb{lmb}.pt").write_bytes((published / f"qres3m-lmb{lmb}.pt").read_bytes())
-    assert checkpoint.find(METHODS["qres3m"](lmb=16), "official").legend == "official"
-    assert checkpoint.find(METHODS["qres3m"](lmb=64), "official").legend == "official, not verified"
+        (cache / f"qres34m-lmb{lmb}.pt").write_bytes((published / f"qres34m-lmb{lmb}.pt").read_bytes())
+    assert checkpoint.find(METHODS["qres34m"](lmb=16), "official").legend == "official"
+    assert checkpoint.find(METHODS["qres34m"](lmb=64), "official").legend == "official, not verified"
     assert not (tmp_path / "cache" / "weights.lock.json").exists()

@@ -121,7 +121,7 @@ def test_mistakes_are_sentences(tmp_path, data, capsys):
     assert gpu_training.main(["export", "--folder", str(tmp_path), "--output", "y"]) == 2
     assert gpu_training.main(["join", str(tmp_path)]) == 2
     with pytest.raises(SystemExit):
-        gpu_training.main(["run", "--folder", "x", "qres3m=1"])
+        gpu_training.main(["run", "--folder", "x", "qres17m=1"])
     packing.pack(archive, 0.01, str(data))
     with zipfile.ZipFile(archive) as opened:
         size = sum(entry.file_size for entry in opened.infolist() if entry.filename.startswith("pictures/"))

@@ -14,10 +14,13 @@ from core.codec import TesseraError
 from core.images import save_image
 from core.registry import discover, make_method
 from experiments.calibrate import calibrate
-from experiments.run_record import claim, facts
+from experiments.run_record import claim, default_folder, facts
+from tests.support.tiny_qres import shrink
 
 discover()
-TRAIN = ("vq", "train", "with", "smoke", "method=vqvae", "params.size=16", "crop=16", "scales=[1.0]", "steps=2")
+TRAIN = ("vq", "train", "with", "smoke", "method=vqvae", "params.size=16", "params.channels=1", "crop=16",
+         "scales=[1.0]", "steps=2")  # fmt: skip
+RUN = "runs/vqvae-16-channels=1-seed0"  # where it goes by default
 
 
 @pytest.fixture
@@ -36,20 +39,39 @@ def meta(folder: str) -> dict:
 def test_another_run_in_the_same_folder_is_refused_and_named(command, folders):
     first = command(*TRAIN, "dataset=folder:A")
     assert first.code == 0, first.err
-    before = meta("runs/vqvae-16-seed0")
+    before = meta(RUN)
     for words, said in (
         (("dataset=folder:B",), "dataset=folder:A there, dataset=folder:B here; other training pictures"),
         (("dataset=folder:A", "lr=1e-4"), "lr=0.002 there, lr=0.0001 here"),
-        (("dataset=folder:A", "params.commitment=1.0", "turns=True"), "commitment=0.25 there, commitment=1"),
-        (("dataset=folder:A", "init=runs/vqvae-16-seed0"), f"init=none there, init={before['id']} here"),
+        (("dataset=folder:A", "params.commitment=1.0", f"folder={RUN}"), "commitment=0.25 there, commitment=1"),
+        (("dataset=folder:A", f"init={RUN}"), f"init=none there, init={before['id']} here"),
         (("dataset=folder:A", "steps=1"), "holds a run of 2 steps and steps=1 are fewer"),
-        (("dataset=folder:A", "params.size=64", "folder=runs/vqvae-16-seed0"), "point=16 there, point=64 here"),
+        (("dataset=folder:A", "params.size=64", f"folder={RUN}"), "point=16 there, point=64 here"),
     ):
         done = command(*TRAIN, *words)
-        assert done.code == 2 and said in done.sentence and "runs/vqvae-16-seed0" in done.sentence, done.err
-        assert "folder=DIR" in done.sentence and meta("runs/vqvae-16-seed0") == before
+        assert done.code == 2 and said in done.sentence and RUN in done.sentence, done.err
+        assert "folder=DIR" in done.sentence and meta(RUN) == before
     elsewhere = command(*TRAIN, "dataset=folder:B", "folder=runs/other")
     assert elsewhere.code == 0 and meta("runs/other")["data"]["names"] == ["folder:B"]
+    assert command(*TRAIN, "dataset=folder:A", "params.commitment=1.0").code == 0  # another run by default
+    assert meta("runs/vqvae-16-channels=1-commitment=1.0-seed0")["params"]["commitment"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "folder"),
+    [
+        ("qres34m", {"lmb": 32}, "runs/qres34m-32-seed3"),
+        (
+            "qres3m_vr",
+            {"lmb": 32, "target": "ms_ssim", "lmb_range": [4, 2048]},
+            "qres3m_vr-lmb_range=4x2048-target=ms_ssim-seed3",
+        ),
+        ("lattice_full", {"lmb": 0.3, "backbone": "a/b"}, "runs/lattice_full-0.3-backbone=a_b-seed3"),
+    ],
+)
+def test_every_set_of_parameters_has_a_folder(name, params, folder):
+    method = make_method(name, {k: v for k, v in params.items() if k != "backbone"})
+    assert folder in str(default_folder(method, params, 3))
 
 
 def test_changed_pictures_are_another_run(command, folders, tmp_path):
@@ -104,17 +126,18 @@ def test_what_was_seen_is_inherited_along_a_chain(command, folders):
             assert leak == (name in seen) and done.code == (2 if leak else 0), (folder, name, done.err)
 
 
-def test_folding_inherits_too(command, folders):
+def test_folding_inherits_too(command, folders, monkeypatch):
+    shrink(monkeypatch)
     small = ("qres", "train", "with", "smoke", "steps=1", "scales=[1.0]", "crop=64")
     for name in "AB":
         for j in range(2):
             path = Path(name, f"{j}.png")
             rng = np.random.default_rng(ord(name) + j)
             save_image(path, rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
-    assert command(*small, "dataset=folder:A", "folder=vr").code == 0
-    assert command(*small, "method=qres3m", "init=vr", "dataset=folder:B", "folder=folded").code == 0
+    assert command(*small, "method=qres34m_vr", "dataset=folder:A", "folder=vr").code == 0
+    assert command(*small, "method=qres34m", "init=vr", "dataset=folder:B", "folder=folded").code == 0
     for name in "AB":
-        done = command("qres", "evaluate", "with", "method=qres3m", "weights=folded", f"dataset=folder:{name}")
+        done = command("qres", "evaluate", "with", "method=qres34m", "weights=folded", f"dataset=folder:{name}")
         assert done.code == 2 and "in the training data of these weights" in done.err
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.store import Store, listing, rows
+from core.registry import METHODS, discover
 from tests.repository.test_docs import PAGES
 from tests.repository.test_style import committed
 
@@ -38,6 +39,20 @@ def test_data_of_figures_that_the_report_makes_are_not_in_the_repository() -> No
     made = {name.removeprefix("figures/") for name in listing.names(RESULTS / "report_files.json")}
     data = {name for name in figures() if name.endswith(".json")}
     assert made and data and not data & made
+
+
+def test_the_parameters_of_stored_cells_are_those_of_their_methods_today() -> None:
+    """A parameter that a method gains makes its stored cells those of another method, which are measured anew."""
+    discover()
+    differ = set()
+    for result in Store(RESULTS).cells():
+        cell = result.cell
+        method, known = METHODS[cell.method], METHODS[cell.method].parameters()
+        stored = {name: value for name, value in cell.variant.items() if name != "search"}
+        today = set(known) - {method.curve}
+        if set(stored) != today:
+            differ.add((cell.method, *sorted(set(stored) ^ today)))
+    assert not differ
 
 
 def test_what_the_report_wrote_is_what_is_listed() -> None:

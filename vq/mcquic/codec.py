@@ -51,7 +51,6 @@ class McQuicCodec:
         self.fingerprint = bitstream.fingerprint(name, *point, digest)
 
     def compress(self, image: Image) -> bytes:
-        """uint8 (H, W, 1 or 3) of any size -> stream."""
         check_image(image)
         if self.container == "mcq":
             return self.files.pack(image.shape, self._encoded(mcq.tensor(as_rgb(image), self.files.align)))
@@ -87,7 +86,6 @@ class McQuicCodec:
         return _picture(self._decoded(codes), *reader.shape)
 
     def searching(self, effort: int, weight: float = 1.0) -> SearchingCodec:
-        """The codec that spends up to ``effort`` gradient steps on each picture (``core.codec.HasSearch``)."""
         from vq.mcquic.searching import SearchingCodec
 
         return SearchingCodec(self, effort, weight)
@@ -105,7 +103,6 @@ class McQuicCodec:
         return float(-sum(np.log2(share).sum() for share in shares))
 
     def payload_bits(self, stream: bytes) -> int:
-        """Bits of entropy-coded symbols."""
         return mcq.payload_bits(stream) if mcq.recognised(stream) else bitstream.payload_bits(stream)
 
     def _codes(self, image: Image) -> list[Codes]:

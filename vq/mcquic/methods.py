@@ -84,7 +84,6 @@ class McQuicMethod(Method):
             raise TesseraError(f"container=mcq has no search at the encoder: leave search={effort} out.")
 
     def codec(self, model: McQuic) -> McQuicCodec:
-        """A codec of the model in eval mode."""
         import torch
 
         from vq.mcquic.codec import McQuicCodec
@@ -150,12 +149,10 @@ class McQuicSmallVR(McQuicSmall):
         return self.m + 1, self.m * len(self.k)
 
     def model(self) -> McQuic:
-        """A fresh network."""
         from vq.mcquic.variable import VariableMcQuic
 
         return VariableMcQuic(self.channel, self.m, self.k, self.recipe(), self.books, self.context)
 
     def codec(self, model: McQuic) -> McQuicCodec:
-        """A codec of the model in eval mode."""
         self.check_point()
         return super().codec(model)

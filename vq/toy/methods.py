@@ -206,5 +206,4 @@ class VQ(ToyMethod):
         return ecvq.train_vq(source, int(self.k), seed, self.vectors, step)
 
     def points(self, source: Source) -> tuple[float, ...]:
-        """Numbers of codewords."""
         return (2, 4, 8, 16, 32) if source.dim == 1 else (4, 8, 16, 32, 64, 128)

@@ -46,7 +46,6 @@ class VQCodec:
         self._last: tuple[Image, list[Codes]] | None = None
 
     def compress(self, image: Image) -> bytes:
-        """uint8 (H, W, 1 or 3) of any size -> stream."""
         return self.write(self._encoded(image), image.shape)
 
     def write(self, codes: list[Codes], shape: tuple[int, ...]) -> bytes:
@@ -64,7 +63,6 @@ class VQCodec:
         return writer.finish()
 
     def decompress(self, stream: bytes) -> Image:
-        """Stream -> uint8 (H, W, 1 or 3); ``BitstreamError`` for a damaged or foreign stream."""
         reader = StreamReader(stream, self.fingerprint)
         height, width, channels = reader.shape
         with_prior = self.prior is not None and bool(reader.decoder.decode_uniform(1, 1)[0])
@@ -79,7 +77,6 @@ class VQCodec:
         return self.prior is not None and sum(map(self._static_bits, codes)) > sum(map(self.prior.bits, codes))
 
     def searching(self, effort: int, weight: float = 1.0) -> SearchingCodec:
-        """The codec that spends up to ``effort`` gradient steps on each picture (``core.codec.HasSearch``)."""
         from vq.vqvae.searching import SearchingCodec
 
         return SearchingCodec(self, effort, weight)
@@ -99,7 +96,6 @@ class VQCodec:
         return 1 + min(static, float(sum(nats)) / math.log(2))
 
     def payload_bits(self, stream: bytes) -> int:
-        """Bits of entropy-coded symbols."""
         return bitstream.payload_bits(stream)
 
     def _encoded(self, image: Image) -> list[Codes]:

@@ -41,7 +41,6 @@ class VQMethod(Method):
         raise NotImplementedError
 
     def model(self) -> VQVAE:
-        """A fresh network."""
         from vq.vqvae.network import VQVAE
 
         return VQVAE(self.channels, self.hidden, self.quantizer(), self.weight, self.prior)
@@ -51,7 +50,6 @@ class VQMethod(Method):
         return state if self.prior else {name: v for name, v in state.items() if not name.startswith("prior.")}
 
     def codec(self, model: VQVAE) -> VQCodec:
-        """A codec of the model in eval mode."""
         from vq.vqvae.codec import VQCodec
 
         return VQCodec(model, self.name, checkpoint.digest(model))
@@ -79,7 +77,6 @@ class Gradient(SizedMethod):
     code_dim: int = 0  # dimensions of the codebook where it is not ``dim``
 
     def quantizer(self) -> Quantizer:
-        """A codebook learned by gradient."""
         from vq.vqvae.quantizers import Projected, VectorQuantizer
 
         codebook = VectorQuantizer(
@@ -120,7 +117,6 @@ class MovingAverage(SizedMethod):
     rotation: bool = False
 
     def quantizer(self) -> Quantizer:
-        """A codebook of moving averages."""
         from vq.vqvae.quantizers import EMAQuantizer
 
         return EMAQuantizer(
@@ -159,7 +155,6 @@ class EntropyConstrained(VQMethod):
     decay: float = 0.99
 
     def quantizer(self) -> Quantizer:
-        """An entropy-constrained codebook."""
         from vq.vqvae.quantizers import EntropyConstrainedQuantizer
 
         return EntropyConstrainedQuantizer(
@@ -177,7 +172,6 @@ class Sim(SizedMethod):
     rotation: bool = False
 
     def quantizer(self) -> Quantizer:
-        """A SimVQ codebook."""
         from vq.vqvae.quantizers import SimVQ
 
         return SimVQ(self.dim, self.size, commitment=self.commitment, rotation=self.rotation)
@@ -200,7 +194,6 @@ class Residual(VQMethod):
     revive: float = 0.03
 
     def quantizer(self) -> Quantizer:
-        """Stages of moving averages."""
         from vq.vqvae.quantizers import EMAQuantizer, ResidualQuantizer
 
         options: Mapping[str, Any] = {"init": "kmeans", "revive": self.revive, "commitment": self.commitment}
@@ -232,7 +225,6 @@ class Product(VQMethod):
     revive: float = 0.03
 
     def quantizer(self) -> Quantizer:
-        """Parts of moving averages."""
         from vq.vqvae.quantizers import EMAQuantizer, ProductQuantizer
 
         part = ProductQuantizer.part(self.dim, self.books)
@@ -250,13 +242,11 @@ class FiniteScalar(VQMethod):
     curve: ClassVar[str | None] = "levels"
     points: ClassVar[tuple[str, ...]] = ("5x3", "4x4x4", "8x6x5")
     levels: str = "8x6x5"
-    slope: float = 1.0  # of tanh at zero
 
     def quantizer(self) -> Quantizer:
-        """Scalar levels behind a linear map."""
         from vq.vqvae.quantizers import FSQ, Projected
 
-        return Projected(self.dim, FSQ(_levels(self.levels), slope=self.slope))
+        return Projected(self.dim, FSQ(_levels(self.levels)))
 
 
 @METHODS.register("ifsq")
@@ -267,7 +257,12 @@ class EvenFiniteScalar(FiniteScalar):
     paper: ClassVar[str] = "arXiv 2601.17124 (iFSQ)"
     points: ClassVar[tuple[str, ...]] = ("5x3",)  # those that are shipped
     levels: str = "5x3"
-    slope: float = 0.8
+    slope: float = 0.8  # of tanh at zero
+
+    def quantizer(self) -> Quantizer:
+        from vq.vqvae.quantizers import FSQ, Projected
+
+        return Projected(self.dim, FSQ(_levels(self.levels), slope=self.slope))
 
 
 @METHODS.register("rfsq")
@@ -285,7 +280,6 @@ class ResidualFiniteScalar(VQMethod):
     dropout: bool = True  # train with a random number of stages in each step
 
     def quantizer(self) -> Quantizer:
-        """Stages of scalar levels behind a linear map."""
         from vq.vqvae.quantizers import FSQ, Projected, ResidualQuantizer, Standardised
 
         levels, commitment = _levels(self.levels), self.commitment
@@ -315,7 +309,6 @@ class LookupFree(VQMethod):
     entropy: float = 0.1  # weight of the entropy loss
 
     def quantizer(self) -> Quantizer:
-        """Signs behind a linear map."""
         from vq.vqvae.quantizers import LFQ, Projected
 
         return Projected(self.dim, LFQ(self.bits, commitment=self.commitment, entropy=self.entropy))

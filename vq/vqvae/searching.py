@@ -41,7 +41,6 @@ class SearchingCodec(Searching):
 
     @torch.inference_mode(False)
     def found(self, image: Image) -> bytes:
-        """The stream with the best codes found."""
         x, plain = self.model.planes(image), torch.stack([torch.from_numpy(c) for c in self.codec._codes(image)])
         chosen = plain.to(x.device).permute(0, 2, 3, 1)  # (B, h, w, books)
         places = self._places(x, chosen)

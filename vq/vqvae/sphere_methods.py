@@ -25,7 +25,6 @@ class BinarySpherical(VQMethod):
     sharpness: float = 10.0  # of the soft assignment in it
 
     def quantizer(self) -> Quantizer:
-        """Signs on the sphere behind a linear map."""
         from vq.vqvae.quantizers import BSQ, Projected
 
         return Projected(self.dim, BSQ(self.bits, entropy=self.entropy, sharpness=self.sharpness))
@@ -44,7 +43,6 @@ class Grouped(VQMethod):
     size: int = 16
 
     def quantizer(self) -> Quantizer:
-        """Groups behind a linear map."""
         from vq.vqvae.quantizers import GroupedSpherical, Projected
 
         grouped = GroupedSpherical(self.groups, self.part, self.size, commitment=self.commitment)
@@ -60,7 +58,6 @@ class Leech(VQMethod):
     searches: ClassVar[str] = ""  # its two codes are the digits of one number: vectors are no sums of codewords
 
     def quantizer(self) -> Quantizer:
-        """Minimal vectors behind a linear map."""
         from vq.vqvae.quantizers import LeechSpherical, Projected
 
         return Projected(self.dim, LeechSpherical())

@@ -10,7 +10,6 @@ from experiments.plan.catalogue.vq import CODEBOOKS
 from experiments.plan.task import Task
 
 FUZZED = (  # damaged streams of every family: system, decoders, weights
-    ("qres", "methods=qres3m", "ours"),
     ("qres", "methods=qres34m_lossless", "fresh"),
     ("mcquic", "methods=mcquic_small", "ours"),
     ("mcquic", "methods=mcquic", "fresh"),

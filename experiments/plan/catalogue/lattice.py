@@ -29,7 +29,7 @@ def lattice() -> Iterator[Task]:
             "llvq",
             method,
             "fashion_mnist",
-            f"points={lmb} weights=runs/{stem}-seed0 limit=1000",
+            f"points={lmb} weights=runs/{stem} limit=1000",
             f"{stem}-ours-fashion_mnist",
             [f"train-{stem}"],
         )

@@ -51,16 +51,17 @@ def mcquic() -> Iterator[Task]:
         yield training(
             "mcquic",
             f"mcquic-{m}",
-            f"python -m vq train with paper method=mcquic dataset=lmdb:data/photos params.m={m} device=cuda",
+            f"python -m vq train with paper method=mcquic dataset=lmdb:data/photos params.m={m} device=cuda "
+            f"folder=runs/mcquic-{m}",
             "lmdb:data/photos",
-            (f"runs/mcquic-{m}-seed0",),
+            (f"runs/mcquic-{m}",),
             minutes=2 * WEEK,
         )
         yield curve(
             "mcquic",
             "mcquic",
             "kodak",
-            f"points={m} weights=runs/mcquic-{m}-seed0",
+            f"points={m} weights=runs/mcquic-{m}",
             f"mcquic-{m}-ours-kodak",
             [f"train-mcquic-{m}"],
         )

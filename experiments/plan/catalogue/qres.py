@@ -20,7 +20,6 @@ def qres() -> Iterator[Task]:
     for dataset in ("kodak", "clic_professional_test"):
         yield curve("qres", "qres3m_vr", dataset, after=OURS)
         yield curve("qres", "qres3m_vr", dataset, "params.target=ms_ssim", f"qres3m_vr-ms_ssim-{dataset}", SSIM)
-        yield curve("qres", "qres3m", dataset, after=[f"train-qres3m-{lmb}" for lmb in (16, 64, 256)])
         yield curve("qres", "qres34m", dataset, minutes=DAY)
     yield curve("qres", "qres17m", "celeba", minutes=DAY)
     yield curve("qres", "qres34m_vr", "kodak", "weights=runs/qres34m_vr", after=("train-qres34m_vr",), minutes=DAY)
@@ -35,49 +34,40 @@ def qres() -> Iterator[Task]:
 def _small() -> Iterator[Task]:
     """The weights we train here."""
     vr = "python -m qres train with method=qres3m_vr"
-    then = "straight_through=True init=runs/qres3m_vr"
+    photos = "dataset=photos scales=[1.0] straight_through=True half=True validation=photos_valid"
     yield training(
         "qres",
         "qres3m_vr-first",
-        f"{vr} half=True folder=runs/first",
-        "bsds500",
-        ("runs/first", "checkpoints/qres3m_vr"),
+        f"{vr} {photos} steps=6600 batch=8 crop=64 schedule=constant ema=0.9995 folder=runs/first",
+        "photos",
+        ("runs/first",),
     )
     yield training(
         "qres",
         "qres3m_vr",
-        f"{vr} straight_through=True init=runs/first steps=10500 lr=8e-4 seed=1 half=True folder=runs/qres3m_vr",
-        "bsds500",
+        f"{vr} {photos} init=runs/first steps=12500 hold=0.5 lr=1.5e-3 warmup=50 ema=0.9995 seed=3 "
+        "folder=runs/qres3m_vr",
+        "photos",
         ("checkpoints/qres3m_vr", "runs/qres3m_vr"),
         ("train-qres3m_vr-first",),
     )
     yield training(
         "qres",
         "qres3m_vr-ms_ssim",
-        f"{vr} params.target=ms_ssim {then} crop=192 batch=2 steps=3000 lr=4e-4 "
+        f"{vr} params.target=ms_ssim straight_through=True init=runs/qres3m_vr crop=192 batch=2 steps=3000 lr=4e-4 "
         "seed=3 half=True folder=runs/qres3m_vr-ms_ssim",
         "bsds500",
         ("checkpoints/qres3m_vr_ms_ssim", "runs/qres3m_vr-ms_ssim"),
         OURS,
     )
-    for lmb in (16, 64, 256):
-        yield training(
-            "qres",
-            f"qres3m-{lmb}",
-            f"python -m qres train with method=qres3m params.lmb={lmb} {then} "
-            f"steps=2000 lr=5e-4 seed=2 half=True folder=runs/qres3m-{lmb}",
-            "bsds500",
-            (f"checkpoints/qres3m/lmb{lmb}", f"runs/qres3m-{lmb}"),
-            OURS,
-        )
     yield training(
         "qres",
         "qres34m_vr",
-        "python -m qres train with method=qres34m_vr dataset=photos scales=[1.0] straight_through=True steps=40000 "
-        "first_crop=64 first_batch=8 first_share=0.15 hold=0.5 lr=1e-3 ema=0.9995 validation=photos_valid half=True "
-        "folder=runs/qres34m_vr",
+        f"python -m qres train with method=qres34m_vr {photos} init=runs/qres3m_vr steps=1200 crop=64 lr=1.5e-4 "
+        "warmup=50 ema=0.995 seed=2 folder=runs/qres34m_vr",
         "photos",
         ("checkpoints/qres34m_vr", "runs/qres34m_vr"),
+        OURS,
     )
 
 
@@ -91,10 +81,6 @@ def _evidence() -> Iterator[Task]:
     yield _crossed("qres3m_vr", "method=qres3m_vr", OURS)
     yield _crossed("qres3m_vr_whole", "method=qres3m_vr limit=24 crop=0", OURS)
     yield _crossed("qres3m_vr_target_ms_ssim", "method=qres3m_vr params.target=ms_ssim", SSIM)
-    yield _crossed("qres3m_whole", "method=qres3m limit=24 crop=0", ("train-qres3m-64",))
-    yield _crossed("qres3m", "method=qres3m", ("train-qres3m-64",))
-    for lmb in (16, 256):
-        yield _crossed(f"qres3m_lmb_{lmb}", f"method=qres3m params.lmb={lmb}", (f"train-qres3m-{lmb}",))
     kinds = ("samples", "progressive", "interpolation", "inpainting")
     yield made(
         "qres",

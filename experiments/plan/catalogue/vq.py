@@ -38,7 +38,7 @@ class Place(NamedTuple):
     """Where models are trained and kept: the data set, the folder of runs, and the end of names in checkpoints/."""
 
     data: str
-    runs: str = ""
+    runs: str = "runs"
     end: str = ""
 
 
@@ -68,10 +68,8 @@ def codebooks(
             stem = f"{method}-{point}" if point and method not in VARIABLE else method
             set_to = f" params.{setting}={point}" if stem != method else ""
             command = f"python -m {family} train with method={method}{set_to} {more} half=True"
-            run = f"runs/{method}-{point or None}-seed0"
-            if where.runs:
-                run = f"{where.runs}/{stem}"
-                command += f" folder={run}"
+            run = f"{where.runs}/{stem}"
+            command += f" folder={run}"
             folders = (f"checkpoints/{family}/{stem}{where.end}", run)
             yield training(system, f"{stem}{where.end}", command, f"{where.data}_train", folders, minutes=120)
 

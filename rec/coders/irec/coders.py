@@ -118,7 +118,6 @@ class Searching(Stepwise):
         encoder.encode(np.array(indices, dtype=np.int32), np.zeros(len(indices), np.int64), self._table)
 
     def read_indices(self, count: int, decoder: Decoder) -> list[int]:
-        """The next ``count`` indices."""
         found: list[int] = decoder.decode(np.zeros(count, np.int64), self._table).tolist()
         return found
 
@@ -191,12 +190,10 @@ class BeamSearch(Searching):
 
     @property
     def samples(self) -> int:
-        """Candidates per step and path."""
         return int(math.exp(min(self.kl_per_partition * self.extra_samples, 100.0)))
 
     @property
     def beams(self) -> int:
-        """Paths kept per step."""
         return self.n_beams
 
     @property

@@ -41,7 +41,6 @@ class ResidualQuantizer(Quantizer):
         return straight_through(rows, total), torch.cat(codes, dim=1), torch.stack(losses).mean()
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """See ``Quantizer.lookup``."""
         parts = self.check_codes(codes).split(1, dim=-1)
         return torch.stack([stage.lookup(p) for stage, p in zip(self.stages, parts, strict=False)]).sum(0)
 
@@ -82,7 +81,6 @@ class Standardised(Quantizer):
         return vectors, codes, loss + self.commitment * F.mse_loss(rows, vectors.detach())
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """See ``Quantizer.lookup``."""
         return self.inner.lookup(codes) * self._spread() + self.mean
 
     def _spread(self) -> Tensor:
@@ -114,12 +112,10 @@ class ProductQuantizer(Quantizer):
         return dim // books
 
     def quantize(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """See ``Quantizer.quantize``."""
         pieces = rows.split(self.dim // len(self.parts), dim=1)
         vectors, codes, losses = zip(*(p.quantize(x) for p, x in zip(self.parts, pieces, strict=True)), strict=True)
         return torch.cat(vectors, dim=1), torch.cat(codes, dim=1), torch.stack(losses).mean()
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """See ``Quantizer.lookup``."""
         columns = self.check_codes(codes).split(1, dim=-1)
         return torch.cat([part.lookup(c) for part, c in zip(self.parts, columns, strict=True)], dim=-1)

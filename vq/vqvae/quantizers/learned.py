@@ -85,7 +85,6 @@ class VectorQuantizer(Quantizer):
         return way(rows, chosen.detach()), codes[:, None], loss
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """See ``Quantizer.lookup``."""
         return self.vectors().detach()[self.check_codes(codes)[..., 0]]
 
     def _loss(self, rows: Tensor, chosen: Tensor) -> Tensor:
@@ -165,7 +164,6 @@ class EntropyConstrainedQuantizer(EMAQuantizer):
         self.register_buffer("variance", torch.zeros(()))  # of a latent's dimension, moving average over all ranks
 
     def search(self, rows: Tensor) -> Tensor:
-        """The code of the lowest cost."""
         bits = math.log2(math.e) * (self.uses.add(0.5).sum().log() - self.uses.add(0.5).log())
         return nearest(rows, self.codebook, self.rate_weight * self.variance * bits)
 
@@ -192,7 +190,6 @@ class SimVQ(VectorQuantizer):
         self.register_buffer("codebook", torch.randn_like(start) * start.shape[1] ** -0.5)
 
     def vectors(self) -> Tensor:
-        """The codes' vectors, (K, dim)."""
         mapped: Tensor = self.map(self.codebook)
         return mapped
 

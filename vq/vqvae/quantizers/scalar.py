@@ -80,7 +80,6 @@ class FSQ(Digits):
         return whole / width, self.pack((whole.detach().round() + width).long()), rows.new_zeros(())
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """See ``Quantizer.lookup``."""
         width = torch.tensor(self.levels, device=codes.device) // 2
         return (self.unpack(codes) - width) / width
 
@@ -109,7 +108,6 @@ class LFQ(Digits):
         return straight_through(rows, signs), self.pack(positive.long()), loss
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """See ``Quantizer.lookup``."""
         return self.unpack(codes).float() * 2 - 1
 
 
@@ -126,12 +124,10 @@ class Projected(Quantizer):
         return self.inner.codebook_sizes
 
     def quantize(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """See ``Quantizer.quantize``."""
         vectors, codes, loss = self.inner.quantize(self.down(rows))
         return self.up(vectors), codes, loss
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """See ``Quantizer.lookup``."""
         vectors: Tensor = self.up(self.inner.lookup(codes)).detach()
         return vectors
 

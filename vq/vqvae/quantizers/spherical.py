@@ -48,7 +48,6 @@ class BSQ(Digits):
         return straight_through(units, signs), self.pack(positive.long()), loss
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """See ``Quantizer.lookup``."""
         return (self.unpack(codes).float() * 2 - 1) * self.length
 
 
@@ -66,12 +65,10 @@ class GroupedSpherical(Quantizer):
         self.shared.codebook.data = F.normalize(torch.randn(size, part), dim=1)
 
     def quantize(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """See ``Quantizer.quantize``."""
         vectors, codes, loss = self.shared.quantize(rows.reshape(-1, self.part))
         return vectors.reshape(rows.shape), codes.reshape(len(rows), -1), loss
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """See ``Quantizer.lookup``."""
         return self.shared.lookup(self.check_codes(codes)[..., None]).flatten(-2)
 
 
@@ -89,7 +86,6 @@ class LeechSpherical(Quantizer):
         return straight_through(units, self._vectors(numbers)), codes, rows.new_zeros(())
 
     def lookup(self, codes: Tensor) -> Tensor:
-        """See ``Quantizer.lookup``."""
         codes = self.check_codes(codes)
         return self._vectors(codes[..., 0] * BOOKS[1] + codes[..., 1])
 
