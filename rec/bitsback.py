@@ -6,14 +6,16 @@ first bits must come from somewhere: a random message, which the decoder knows t
 
     top-down (HiLLoC; Townsend et al., ICLR 2020): pop z_1, z_2 | z_1, ...;  push x;  push ..., z_2, z_1
     bottom-up (Bit-Swap; Kingma, Abbeel, Ho, ICML 2019): pop z_L | x; push x; pop z_{L-1} | z_L; push z_L; ...
+    levels-first (BB-ANS; Townsend, Bird, Barber, ICLR 2019): pop z_L | x; pop z_{L-1} | z_L; ...; push x; push z_L; ...
 
-Level 0 is the top, level L - 1 the one next to the data. Top-down order needs as many first bits as all levels hold,
-bottom-up order about one level's. It works only where p(x | z) and p(z_l | above) look one level up and posteriors one
-level down; posteriors that look at the data and at the levels above, as a ResNet VAE's, allow the top-down order only.
+Level 0 is the top, level L - 1 the one next to the data. Top-down and levels-first order need as many first bits as all
+levels hold, bottom-up order about one level's. The last two work only where p(x | z) and p(z_l | above) look one level
+up and posteriors one level down, and both work there at the same net cost; posteriors that look at the data and at the
+levels above, as a ResNet VAE's, allow the top-down order only.
 
-A latent is one of 2^bits bins of equal mass: of its prior in top-down order, where pushing it costs ``bits``; of a
-normal that the model states beforehand in bottom-up order. The value of a bin is its median. Encoder and decoder must
-find the same numbers for priors, posteriors and likelihoods, to the last bit.
+A latent is one of 2^bits bins (``rec.bins``): around its prior in top-down order, around a normal that the model states
+beforehand in the others. Encoder and decoder must find the same numbers for priors, posteriors and likelihoods, to the
+last bit.
 """
 
 from __future__ import annotations
@@ -21,7 +23,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Protocol
 
 import constriction
@@ -32,8 +33,8 @@ from core.backends import table_model
 from core.bitstream import BitstreamError
 from core.codec import TesseraError
 from core.frequencies import PRECISION, Tables
+from rec.bins import Bins, EqualMass, Grid, masses, parts
 from rec.gaussian import Gaussian, standardised
-from rec.quantiles import normal_quantile_at
 from rec.randomness import Key, words
 
 _FAMILY = constriction.stream.model.Categorical(perfect=False)
@@ -42,14 +43,13 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 BITS = 10  # of a latent
 WORD = 32
-CHUNK = 2**21  # masses held at once
 
 
 class Hierarchy(Protocol):
     """A latent-variable model as bits-back coding sees it; tensors are flat, in an order of the model's choice.
 
-    ``above`` and ``latents`` are the values of the levels from the top, float64 (n_l,) each; in bottom-up order only
-    the last of them is known, and the list has this one entry.
+    ``above`` and ``latents`` are the values of the levels from the top, float64 (n_l,) each; in any order but the
+    top-down one, only the last of them is known, and the list has this one entry.
     """
 
     depth: int
@@ -70,13 +70,13 @@ class TopDown(Hierarchy, Protocol):
 
 
 class BottomUp(Hierarchy, Protocol):
-    """A model for the bottom-up order."""
+    """A model for the bottom-up and the levels-first order."""
 
     def recognise(self, level: int, below: Sequence[Ints] | Floats) -> Gaussian:
         """q(z_level | level below): the data, part by part, for the last level, else values of level + 1."""
 
     def marginal(self, level: int) -> Gaussian:
-        """The normal whose bins of equal mass level ``level`` is cut into."""
+        """The normal around which level ``level`` is cut into bins."""
 
 
 @dataclass(frozen=True)
@@ -109,15 +109,15 @@ class Stack:
     def pop_bins(self, posterior: Gaussian, base: Gaussian, bits: int) -> Ints:
         """Bins of latents, int64 (n,), taken off under a posterior."""
         loc, scale = standardised(posterior, base)
-        found = [self._ans.decode(_FAMILY, _masses(loc[part], scale[part], bits)) for part in _parts(len(loc), bits)]
+        found = [self._ans.decode(_FAMILY, masses(loc[part], scale[part], bits)) for part in parts(len(loc), bits)]
         self._note()
         return np.concatenate(found).astype(np.int64)
 
     def push_bins(self, bins: Ints, posterior: Gaussian, base: Gaussian, bits: int) -> None:
         """Mirror of ``pop_bins``."""
         loc, scale = standardised(posterior, base)
-        for part in reversed(_parts(len(loc), bits)):
-            self._ans.encode_reverse(bins[part].astype(np.int32), _FAMILY, _masses(loc[part], scale[part], bits))
+        for part in reversed(parts(len(loc), bits)):
+            self._ans.encode_reverse(bins[part].astype(np.int32), _FAMILY, masses(loc[part], scale[part], bits))
 
     def pop_uniform(self, count: int, bits: int) -> Ints:
         """``count`` bins of equal mass."""
@@ -128,6 +128,18 @@ class Stack:
     def push_uniform(self, bins: Ints, bits: int) -> None:
         """Mirror of ``pop_uniform``."""
         self._ans.encode_reverse(bins.astype(np.int32), constriction.stream.model.Uniform(1 << bits))
+
+    def pop_normals(self, loc: Floats, scale: Floats, least: int, most: int) -> Ints:
+        """Whole numbers from ``least`` to ``most``, int64 (n,), taken off under rounded normals."""
+        family = constriction.stream.model.QuantizedGaussian(least, most)
+        found: Ints = self._ans.decode(family, loc, scale).astype(np.int64)
+        self._note()
+        return found
+
+    def push_normals(self, numbers: Ints, loc: Floats, scale: Floats, least: int, most: int) -> None:
+        """Mirror of ``pop_normals``."""
+        family = constriction.stream.model.QuantizedGaussian(least, most)
+        self._ans.encode_reverse(numbers.astype(np.int32), family, loc, scale)
 
     def pop(self, index: Ints, tables: Tables) -> Ints:
         """Symbols, int64 in the shape of ``index``, which names the table of each."""
@@ -159,21 +171,28 @@ class Stack:
 
 @dataclass(frozen=True)
 class BitsBack:
-    """Bits-back coding of data with one model; ``order`` is 'top_down' or 'bottom_up'.
+    """Bits-back coding of data with one model; ``order`` is 'top_down', 'bottom_up' or 'levels_first'.
 
-    ``bits`` (1 to 16) are those of a latent's bin; ``seed`` names the random message that the first bits come from.
+    ``bits`` (1 to 16) are those of a latent's bin, of equal mass or on a ``grid`` of equal width; ``seed`` names the
+    random message that the first bits come from.
     """
 
     model: TopDown | BottomUp
     order: str = "top_down"
     bits: int = BITS
     seed: int = 42
+    grid: bool = False
 
     def __post_init__(self) -> None:
         if self.order not in _ORDERS:
             raise TesseraError(f"order={self.order} of bits-back coding must be one of {', '.join(_ORDERS)}.")
         if not 1 <= self.bits <= 16:
             raise TesseraError(f"bits={self.bits} of bits-back coding must be from 1 to 16.")
+
+    @property
+    def bins(self) -> Bins:
+        """What latents are cut into."""
+        return Grid(self.bits) if self.grid else EqualMass(self.bits)
 
     def encode(self, data: Sequence[Sequence[Ints]], latents: int) -> Packed:
         """Code a sequence of data, each a list of parts of whole numbers, int64 (n,), of ``latents`` latents each.
@@ -185,7 +204,7 @@ class BitsBack:
         full, net, first = len(stack.words()), [], 0
         for x in data:
             start = stack.bits
-            push(self.model, stack, x, self.bits)
+            push(self.model, stack, x, self.bins)
             net.append(stack.bits - start)
             first = first or WORD * (full - stack.least)
         return Packed(stack.words()[stack.least :].astype("<u4").tobytes(), tuple(net), first)
@@ -198,7 +217,7 @@ class BitsBack:
         if taken[-1] == 0:
             raise BitstreamError("the stream is damaged: it ends in an empty word")
         stack = Stack(taken)
-        found = [_ORDERS[self.order][1](self.model, stack, self.bits) for _ in range(count)][::-1]
+        found = [_ORDERS[self.order][1](self.model, stack, self.bins) for _ in range(count)][::-1]
         left = stack.words()
         if not np.array_equal(left[::-1], _message(self.seed, len(left))):
             raise BitstreamError(
@@ -207,67 +226,92 @@ class BitsBack:
         return found
 
 
-def _push_top_down(model: TopDown, stack: Stack, x: Sequence[Ints], bits: int) -> None:
+def _push_top_down(model: TopDown, stack: Stack, x: Sequence[Ints], bins: Bins) -> None:
     values: list[Floats] = []
-    bins: list[Ints] = []
+    found: list[tuple[Ints, Gaussian]] = []
     for level in range(model.depth):
         prior = model.prior(level, values)
-        bins.append(stack.pop_bins(model.posterior(level, x, values), prior, bits))
-        values.append(_values(bins[level], prior, bits))
+        found.append((bins.pop(stack, model.posterior(level, x, values), prior), prior))
+        values.append(bins.values(*found[level]))
     _push_data(model, stack, x, values)
-    for level in reversed(range(model.depth)):
-        stack.push_uniform(bins[level], bits)
+    for chosen, prior in reversed(found):
+        bins.push_base(stack, chosen, prior)
 
 
-def _pop_top_down(model: TopDown, stack: Stack, bits: int) -> list[Ints]:
+def _pop_top_down(model: TopDown, stack: Stack, bins: Bins) -> list[Ints]:
     values: list[Floats] = []
-    bins: list[Ints] = []
-    priors: list[Gaussian] = []
+    found: list[tuple[Ints, Gaussian]] = []
     for level in range(model.depth):
-        priors.append(model.prior(level, values))
-        bins.append(stack.pop_uniform(priors[level].shape[-1], bits))
-        values.append(_values(bins[level], priors[level], bits))
+        prior = model.prior(level, values)
+        found.append((bins.pop_base(stack, prior), prior))
+        values.append(bins.values(*found[level]))
     x = _pop_data(model, stack, values)
     for level in reversed(range(model.depth)):
-        stack.push_bins(bins[level], model.posterior(level, x, values[:level]), priors[level], bits)
+        chosen, prior = found[level]
+        bins.push(stack, chosen, model.posterior(level, x, values[:level]), prior)
     return x
 
 
-def _push_bottom_up(model: BottomUp, stack: Stack, x: Sequence[Ints], bits: int) -> None:
+def _push_bottom_up(model: BottomUp, stack: Stack, x: Sequence[Ints], bins: Bins) -> None:
     below: Any = x
-    bins: Ints | None = None
+    last: Ints | None = None
     for level in reversed(range(model.depth)):
         base = model.marginal(level)
-        above = stack.pop_bins(model.recognise(level, below), base, bits)
-        values = _values(above, base, bits)
-        if bins is None:
+        above = bins.pop(stack, model.recognise(level, below), base)
+        values = bins.values(above, base)
+        if last is None:
             _push_data(model, stack, x, [values])
         else:
-            stack.push_bins(bins, model.prior(level + 1, [values]), model.marginal(level + 1), bits)
-        bins, below = above, values
-    if bins is not None:
-        stack.push_bins(bins, model.prior(0, []), model.marginal(0), bits)
+            bins.push(stack, last, model.prior(level + 1, [values]), model.marginal(level + 1))
+        last, below = above, values
+    if last is not None:
+        bins.push(stack, last, model.prior(0, []), model.marginal(0))
 
 
-def _pop_bottom_up(model: BottomUp, stack: Stack, bits: int) -> list[Ints]:
+def _pop_bottom_up(model: BottomUp, stack: Stack, bins: Bins) -> list[Ints]:
     base = model.marginal(0)
-    bins = stack.pop_bins(model.prior(0, []), base, bits)
+    here = bins.pop(stack, model.prior(0, []), base)
+    for level in range(model.depth - 1):
+        values, lower = bins.values(here, base), model.marginal(level + 1)
+        below = bins.pop(stack, model.prior(level + 1, [values]), lower)
+        bins.push(stack, here, model.recognise(level, bins.values(below, lower)), base)
+        here, base = below, lower
+    x = _pop_data(model, stack, [bins.values(here, base)])
+    bins.push(stack, here, model.recognise(model.depth - 1, x), base)
+    return x
+
+
+def _push_levels_first(model: BottomUp, stack: Stack, x: Sequence[Ints], bins: Bins) -> None:
+    below: Any = x
+    found: list[tuple[Ints, Gaussian]] = []  # from the data up
+    for level in reversed(range(model.depth)):
+        base = model.marginal(level)
+        found.append((bins.pop(stack, model.recognise(level, below), base), base))
+        below = bins.values(*found[-1])
+    _push_data(model, stack, x, [bins.values(*found[0])])
+    for level, (chosen, base) in zip(reversed(range(model.depth)), found, strict=True):
+        above = [bins.values(*found[model.depth - level])] if level else []
+        bins.push(stack, chosen, model.prior(level, above), base)
+
+
+def _pop_levels_first(model: BottomUp, stack: Stack, bins: Bins) -> list[Ints]:
+    found: list[tuple[Ints, Gaussian]] = []  # from the top down
+    values: list[Floats] = []
     for level in range(model.depth):
-        values, here = _values(bins, base, bits), base
-        if level + 1 == model.depth:
-            x = _pop_data(model, stack, [values])
-            stack.push_bins(bins, model.recognise(level, x), here, bits)
-            return x
-        base = model.marginal(level + 1)
-        below = stack.pop_bins(model.prior(level + 1, [values]), base, bits)
-        stack.push_bins(bins, model.recognise(level, _values(below, base, bits)), here, bits)
-        bins = below
-    raise TesseraError("bits-back coding needs a model of at least one level.")
+        base = model.marginal(level)
+        found.append((bins.pop(stack, model.prior(level, values[-1:]), base), base))
+        values.append(bins.values(*found[level]))
+    x = _pop_data(model, stack, values[-1:])
+    for level, (chosen, base) in enumerate(found):
+        below: Any = values[level + 1] if level + 1 < model.depth else x
+        bins.push(stack, chosen, model.recognise(level, below), base)
+    return x
 
 
 _ORDERS: dict[str, tuple[Callable[..., None], Callable[..., list[Ints]]]] = {
     "top_down": (_push_top_down, _pop_top_down),
     "bottom_up": (_push_bottom_up, _pop_bottom_up),
+    "levels_first": (_push_levels_first, _pop_levels_first),
 }
 
 
@@ -281,34 +325,6 @@ def _pop_data(model: Hierarchy, stack: Stack, values: Sequence[Floats]) -> list[
     for part in range(model.parts):
         known.append(stack.pop(*model.likelihood(part, values, known)))
     return known
-
-
-def _values(bins: Ints, base: Gaussian, bits: int) -> Floats:
-    """The medians of bins, float64 (n,)."""
-    values: Floats = base.loc + base.scale * normal_quantile_at((bins + 0.5) / (1 << bits))
-    return values
-
-
-def _masses(loc: Floats, scale: Floats, bits: int) -> Floats:
-    """Masses of N(loc, scale^2), (n,) in units of the base, in its bins of equal mass: float64 (n, 2^bits)."""
-    from scipy.special import ndtr
-
-    edges = _edges(bits)
-    below = np.ones((len(loc), (1 << bits) + 1))
-    below[:, 0] = 0.0
-    below[:, 1:-1] = ndtr((edges - loc[:, None]) / scale[:, None])
-    return np.diff(below, axis=1)
-
-
-@cache
-def _edges(bits: int) -> Floats:
-    """Where 2^bits bins of equal mass of the standard normal meet."""
-    return normal_quantile_at(np.arange(1, 1 << bits) / (1 << bits))
-
-
-def _parts(count: int, bits: int) -> list[slice]:
-    step = max(1, CHUNK >> bits)
-    return [slice(start, start + step) for start in range(0, count, step)]
 
 
 def _groups(index: Ints) -> list[tuple[int, Ints]]:

@@ -28,6 +28,7 @@ from core.portable import Reader, Writer, bands
 from rec.latents import LatentCoder, Settings, exact, repeatable
 from rec.likelihood import LOG_SCALES, MEANS, pixel_tables, scale_cell
 from rec.models.hierarchy import LN2, Draws, Normal
+from rec.models.pixels import PixelLogistic
 from rec.models.resnet_vae import ResNetVAE
 
 if TYPE_CHECKING:
@@ -131,10 +132,9 @@ class LosslessCodec:
         return bitstream.payload_bits(stream)
 
 
-def levels_of(model: ResNetVAE, image: Image) -> Tensor:
+def levels_of(model: PixelLogistic, image: Image) -> Tensor:
     """Grey levels (1, 3, H', W') with sides that the model takes."""
-    device = next(model.parameters()).device
-    return torch.round(to_planes(check_image(image), 3, model.stride) * 255).to(device)
+    return torch.round(to_planes(check_image(image), 3, model.stride) * 255).to(model.log_scale.device)
 
 
 @exact

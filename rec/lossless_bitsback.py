@@ -8,7 +8,7 @@ refused where the first bits are not found again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -26,26 +26,43 @@ from rec.latents import Settings, exact
 from rec.likelihood import LOG_SCALES, MEANS, pixel_tables, scale_cell
 from rec.lossless import levels_of, negative_elbo
 from rec.models.hierarchy import Normal
+from rec.models.pixels import PixelLogistic
 from rec.models.resnet_vae import ResNetVAE
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-class BitsBackCodec:
-    """Compress and decompress with one model; the weights are those at construction."""
+class ChainCodec:
+    """Base of codecs by bits back: ``coder`` and ``negative_elbo`` in a subclass; weights are those at construction."""
 
     rates = ("ideal", "asymptotic")
 
-    def __init__(self, model: ResNetVAE, settings: Settings, name: str, digest: bytes) -> None:
-        self.model, self.seed = model.eval(), settings.seed
-        self.fingerprint = bitstream.fingerprint(name, digest, f"bits back, seed {settings.seed}")
+    def __init__(self, fingerprint: bytes) -> None:
+        self.fingerprint = fingerprint
+
+    def coder(self, shape: tuple[int, int, int]) -> tuple[BitsBack, int]:
+        """What codes images of a shape (H, W, C), and how many latents each of them has."""
+        raise NotImplementedError(f"{type(self).__name__} defines no coder")
+
+    def negative_elbo(self, image: Image) -> float:
+        """In bits: what the image adds to a long chain, up to chance."""
+        raise NotImplementedError(f"{type(self).__name__} defines no negative ELBO")
+
+    def rated(self, rate: str, image: Image) -> tuple[float, Image]:
+        """The negative ELBO ('ideal'), or what the image really adds to the stack ('asymptotic'), in bits."""
+        return (self.negative_elbo(image) if rate == "ideal" else self.chain([image]).net_bits[0]), image
 
     def compress(self, image: Image) -> bytes:
         """uint8 (H, W, 1 or 3) -> stream, the first bits included."""
+        return self.pack(image)[0]
+
+    def pack(self, image: Image) -> tuple[bytes, Packed]:
+        """The stream of an image, and the chain of one that it carries."""
         packed = self.chain([image])
         height, width, channels = image.shape
-        return bitstream.pack(Stream(self.fingerprint, height, width, channels, (packed.payload,), _check([image])))
+        stream = Stream(self.fingerprint, height, width, channels, (packed.payload,), _check([image]))
+        return bitstream.pack(stream), packed
 
     def decompress(self, stream: bytes) -> Image:
         read = bitstream.unpack(stream, self.fingerprint)
@@ -61,27 +78,39 @@ class BitsBackCodec:
         if len(shapes) != 1:
             raise TesseraError(f"a chain has images of one size, not of {len(shapes)}.")
         height, width, channels = shapes.pop()
-        hierarchy = ImageHierarchy(self.model, (height, width, channels))
+        coder, latents = self.coder((height, width, channels))
         data = [[image[:, :, c].reshape(-1).astype(np.int64) for c in range(channels)] for image in images]
-        return BitsBack(hierarchy, seed=self.seed).encode(data, hierarchy.latents)
+        return coder.encode(data, latents)
 
     @exact
     def unchain(self, payload: bytes, count: int, shape: tuple[int, int, int]) -> list[Image]:
         """The images of ``chain``."""
-        found = BitsBack(ImageHierarchy(self.model, shape), seed=self.seed).decode(payload, count)
-        return [_image(parts, shape) for parts in found]
-
-    def bits(self, image: Image) -> float:
-        """The negative ELBO in bits: what the image adds to a long chain."""
-        return negative_elbo(self.model, image)
-
-    def rated(self, rate: str, image: Image) -> tuple[float, Image]:
-        """The negative ELBO ('ideal'), or what the image really adds to the stack ('asymptotic'), in bits."""
-        return (self.bits(image) if rate == "ideal" else self.chain([image]).net_bits[0]), image
+        return [joined(parts, shape) for parts in self.coder(shape)[0].decode(payload, count)]
 
     def payload_bits(self, stream: bytes) -> int:
         """Bits of the stack, the first bits included."""
         return bitstream.payload_bits(stream)
+
+
+class BitsBackCodec(ChainCodec):
+    """Compress and decompress with one ResNet VAE."""
+
+    def __init__(self, model: ResNetVAE, settings: Settings, name: str, digest: bytes) -> None:
+        super().__init__(bitstream.fingerprint(name, digest, f"bits back, seed {settings.seed}"))
+        self.model, self.seed = model.eval(), settings.seed
+
+    def coder(self, shape: tuple[int, int, int]) -> tuple[BitsBack, int]:
+        """See ``ChainCodec.coder``."""
+        hierarchy = ImageHierarchy(self.model, shape)
+        return BitsBack(hierarchy, seed=self.seed), hierarchy.latents
+
+    def negative_elbo(self, image: Image) -> float:
+        """See ``ChainCodec.negative_elbo``."""
+        return negative_elbo(self.model, image)
+
+    def bits(self, image: Image) -> float:
+        """The negative ELBO in bits."""
+        return self.negative_elbo(image)
 
 
 class ImageHierarchy:
@@ -108,27 +137,18 @@ class ImageHierarchy:
     def prior(self, level: int, above: Sequence[Floats]) -> Gaussian:
         """p(z_level | above): loc and scale (n_level,)."""
         _, prior, _ = self.model.blocks[level].look(self._descended(above), None)
-        return _flat(prior)
+        return flat(prior)
 
     def posterior(self, level: int, x: Sequence[Ints], above: Sequence[Floats]) -> Gaussian:
         """q(z_level | x, above)."""
         _, _, posterior = self.model.blocks[level].look(self._descended(above), self._offsets(x)[level])
-        return _flat(posterior())
+        return flat(posterior())
 
     def likelihood(self, part: int, latents: Sequence[Floats], known: Sequence[Ints]) -> tuple[Ints, Tables]:
         """The table of each sample of a colour, given all latents and the colours before it."""
         height, width, _ = self.shape
         out = self.model.finish(self._descended(latents))[:, :, :height, :width]
-        mean, log_scale = self.model.channel(out, part, self._planes(known))
-        means = MEANS.nearest(_numbers(mean))
-        if log_scale is None:
-            return pixel_tables(means, np.full(means.shape, scale_cell(self.model.pixel_log_scale())))
-        return pixel_tables(means, LOG_SCALES.nearest(_numbers(log_scale)))
-
-    def _planes(self, known: Sequence[Ints]) -> Callable[[int], Tensor]:
-        height, width, _ = self.shape
-        planes = [torch.from_numpy(levels.astype(np.float32)).view(1, height, width) for levels in known]
-        return lambda j: planes[j].to(self._features[0].device)
+        return colour_tables(self.model, out, known)
 
     def _descended(self, above: Sequence[Floats]) -> Tensor:
         """The features below the levels whose values are known."""
@@ -144,13 +164,24 @@ class ImageHierarchy:
         return self._features[len(above)]
 
     def _offsets(self, x: Sequence[Ints]) -> list[tuple[Tensor, Tensor]]:
-        image = _image(x, self.shape)
+        image = joined(x, self.shape)
         if self._seen[0] != image.tobytes():
             self._seen = image.tobytes(), self.model.infer(levels_of(self.model, image))
         return self._seen[1]
 
 
-def _image(parts: Sequence[Ints], shape: tuple[int, int, int]) -> Image:
+def colour_tables(model: PixelLogistic, out: Tensor, known: Sequence[Ints]) -> tuple[Ints, Tables]:
+    """The table of each sample of the colour after the ``known`` ones, and the tables, for ``out`` (1, n, H, W)."""
+    planes = [torch.from_numpy(v.astype(np.float32)).view(1, *out.shape[2:]).to(out.device) for v in known]
+    mean, log_scale = model.channel(out, len(known), lambda j: planes[j])
+    means = MEANS.nearest(_numbers(mean))
+    if log_scale is None:
+        return pixel_tables(means, np.full(means.shape, scale_cell(model.pixel_log_scale())))
+    return pixel_tables(means, LOG_SCALES.nearest(_numbers(log_scale)))
+
+
+def joined(parts: Sequence[Ints], shape: tuple[int, int, int]) -> Image:
+    """The image of a shape (H, W, C) whose colours are ``parts``, (H W,) each."""
     return np.stack([part.astype(np.uint8).reshape(shape[:2]) for part in parts], axis=2)
 
 
@@ -166,6 +197,7 @@ def _numbers(x: Tensor) -> NDArray[np.float32]:
     return flat
 
 
-def _flat(normal: Normal) -> Gaussian:
+def flat(normal: Normal) -> Gaussian:
+    """Normals of a tensor, (n,) in C order."""
     loc, scale = (x.reshape(-1).cpu().numpy().astype(np.float64) for x in normal)
     return Gaussian(loc, scale)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from core.codec import TesseraError
+from rec import randomness_fast
 from rec.quantiles import coarse_normal_table, exponential_quantile, normal_quantile
 
 ROUNDS = 10
@@ -91,6 +92,8 @@ def coarse_normals(key: Key, blocks: ArrayLike, paths: ArrayLike, count: int) ->
     one and rounded to float32. ``blocks`` takes the place of ``key.block``.
     """
     blocks, paths = np.broadcast_arrays(np.asarray(blocks), np.asarray(paths))
+    if _many(blocks, count):
+        return randomness_fast.levels(key.words, blocks.astype(np.uint64), paths.astype(np.uint64), count)
     groups = np.arange(-(-count // 8), dtype=np.uint64)
     counter = _counter(groups, blocks[..., None], paths[..., None])
     halves = np.moveaxis(philox(counter, key.words), 0, -1)  # (..., groups, 4)
@@ -105,6 +108,8 @@ def signs(key: Key, blocks: ArrayLike, paths: ArrayLike, count: int) -> Singles:
     Paths are uint64 whose highest bit is taken as set, so that no sequence of the functions above is touched.
     """
     blocks, paths = np.broadcast_arrays(np.asarray(blocks), np.asarray(paths, dtype=np.uint64) | _HIGHEST)
+    if _many(blocks, count):
+        return randomness_fast.signs(key.words, blocks.astype(np.uint64), paths, count)
     groups = np.arange(-(-count // 128), dtype=np.uint64)
     made = np.moveaxis(philox(_counter(groups, blocks[..., None], paths[..., None]), key.words), 0, -1)
     octets = np.ascontiguousarray(made, dtype="<u4").view(np.uint8).reshape(*blocks.shape, 16 * len(groups))
@@ -127,6 +132,11 @@ def words(key: Key, path: int | ArrayLike, count: int, first: int = 0) -> Words:
 def permutation(key: Key, count: int) -> NDArray[np.int64]:
     """A random order of ``count`` things: the argument sort of ``count`` words (ties, if any, in order)."""
     return np.argsort(words(key, 0, count), kind="stable").astype(np.int64)
+
+
+def _many(blocks: NDArray[Any], count: int) -> bool:
+    """Whether the compiled generator is there, and worth a call."""
+    return blocks.size * count >= randomness_fast.LEAST and randomness_fast.usable()
 
 
 def _counter(groups: Any, block: Any, paths: Any) -> tuple[Any, Any, Any, Any]:

@@ -43,10 +43,12 @@ PUBLISHED_LOSSY = COMMON | {"dataset": "clic", "crop": 256, "turns": False, "ste
     "schedule": "constant", "optimizer": "adam", "ema": 0.0}  # fmt: skip
 SMALL_LOSSLESS = {"dataset": "cifar10", "scales": (1.0,), "crop": 32, "turns": True, "steps": 6000, "batch": 16,
     "lr": 4e-3, "optimizer": "adamax", "clip": 2.0, "ema": 0.998}  # fmt: skip
+SMALL_CHAIN = SMALL_LOSSLESS | {"steps": 5000}
 SMALL_LOSSY = {"dataset": "bsds500", "crop": 128, "steps": 3000, "batch": 8, "lr": 2e-3, "clip": 20.0, "ema": 0.998}
 RECIPES = {
     "rvae": (PUBLISHED_LOSSLESS, PUBLISHED_LOSSLESS),
     "rvae_small": (SMALL_LOSSLESS, PUBLISHED_LOSSLESS),
+    "bitswap_small": (SMALL_CHAIN, SMALL_CHAIN),
     **dict.fromkeys(("irec1", "irec2", "irec4"), (PUBLISHED_LOSSY, PUBLISHED_LOSSY)),
     "irec2_small": (SMALL_LOSSY, PUBLISHED_LOSSY),
 }  # what a method is trained with, and what the named config 'paper' stands for

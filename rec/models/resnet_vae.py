@@ -9,7 +9,6 @@ Flamich, Havasi, Hernandez-Lobato, NeurIPS 2020 (arXiv 2010.01185); the architec
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,8 +20,9 @@ from core.codec import TesseraError
 from core.modules import Modules
 from core.registry import unknown
 from core.train import Step
-from rec.likelihood import LEVELS, logistic_log_mass
+from rec.likelihood import LEVELS
 from rec.models.hierarchy import LN2, Draws, Normal, Visit
+from rec.models.pixels import PixelLogistic
 from rec.models.weight_norm import WeightNormConv
 
 RESIDUAL = 0.1  # weight of a block's contribution
@@ -97,7 +97,7 @@ class ResNetBlock(nn.Module):
 Tuple2 = tuple[Tensor, Tensor]
 
 
-class ResNetVAE(nn.Module):
+class ResNetVAE(PixelLogistic, nn.Module):
     """Images (B, 3, H, W) with even sides; ``forward`` is a training step on values in [0, 1].
 
     ``lamb`` is the free nats of each channel of each latent and image; ``beta`` weighs the latents' rate.
@@ -114,7 +114,8 @@ class ResNetVAE(nn.Module):
         self.first = WeightNormConv(3, h, 5, stride=2)
         self.blocks = Modules(ResNetBlock(arch, top=i == 0) for i in range(arch.num_res_blocks))
         self.top = nn.Parameter(torch.zeros(h))
-        outputs = 3 if arch.likelihood == "discretized_logistic" else 9  # means; then scales and three coefficients
+        self.scales = arch.likelihood != "discretized_logistic"
+        outputs = 9 if self.scales else 3  # means; then scales and three coefficients
         self.last = WeightNormConv(h, outputs, 5, stride=2, up=True)
         self.log_scale = nn.Parameter(torch.tensor(0.0 if outputs == 3 else -3.0))  # of pixels in [-0.5, 0.5]
 
@@ -150,33 +151,6 @@ class ResNetVAE(nn.Module):
         """(C, h, w) of every latent of an image, from the top."""
         one = (self.arch.stochastic_filters, height // self.stride, width // self.stride)
         return [one] * self.arch.num_res_blocks
-
-    def channel(self, out: Tensor, c: int, known: Callable[[int], Tensor]) -> tuple[Tensor, Tensor | None]:
-        """Means and log-scales in levels, (B, H, W), of colour c; ``known`` gives the levels of the colours before it.
-
-        The log-scale is None where it is ``pixel_log_scale``, one number for all.
-        """
-        mean = out[:, c]
-        if self.arch.likelihood == "discretized_logistic":
-            return (mean.clamp(-0.5 + 1 / 512, 0.5 - 1 / 512) + 0.5) * LEVELS - 0.5, None
-        centred = [(known(j) + 0.5) / LEVELS - 0.5 for j in range(c)]
-        for value, weight in zip(centred, (out[:, 6:7], out[:, 7:9])[c - 1].unbind(1) if c else (), strict=True):
-            mean = mean + weight * value
-        mean = mean.clamp(-0.5 + 1 / 512, 0.5 - 1 / 512)
-        return (mean + 0.5) * LEVELS - 0.5, self.log_scale + out[:, 3 + c] + math.log(LEVELS)
-
-    def pixel_log_scale(self) -> float:
-        """The logarithm of the one scale of the model, in levels."""
-        return float(self.log_scale) + math.log(LEVELS)
-
-    def log_likelihood(self, out: Tensor, pixels: Tensor) -> Tensor:
-        """ln P of every grey level (B, 3, H, W)."""
-        found = []
-        for c in range(3):
-            mean, log_scale = self.channel(out, c, lambda j: pixels[:, j])
-            scale = self.log_scale + math.log(LEVELS) if log_scale is None else log_scale
-            found.append(logistic_log_mass(pixels[:, c], mean, scale))
-        return torch.stack(found, 1)
 
     def forward(self, x: Tensor) -> Step:
         """A training step on (B, 3, H, W) in [0, 1]: loss and bits of the pixels per dimension, bits of the latents."""

@@ -13,6 +13,7 @@ import pytest
 from core.bitstream import BitstreamError
 from core.codec import TesseraError
 from core.frequencies import Tables, categorical_table
+from rec.bins import REACH, Grid
 from rec.bitsback import BitsBack, Stack
 from rec.gaussian import Gaussian
 
@@ -81,11 +82,12 @@ def same(a, b) -> bool:
     return all(np.array_equal(p, q) for x, y in zip(a, b, strict=True) for p, q in zip(x, y, strict=True))
 
 
-@pytest.mark.parametrize("order", ["top_down", "bottom_up"])
+@pytest.mark.parametrize("grid", [False, True])
+@pytest.mark.parametrize("order", ["top_down", "bottom_up", "levels_first"])
 @pytest.mark.parametrize("depth", [1, 3])
-def test_lossless_at_the_negative_elbo(order, depth):
+def test_lossless_at_the_negative_elbo(order, depth, grid):
     model = Chain(depth, 1000)
-    coder, data = BitsBack(model, order), model.draw(4, 1)
+    coder, data = BitsBack(model, order, bits=12 if grid else 10, grid=grid), model.draw(4, 1)
     packed = coder.encode(data, depth * model.count)
     assert same(coder.decode(packed.payload, 4), data)
     net, ideal = sum(packed.net_bits), sum(evidence(x) for x in data)
@@ -99,6 +101,40 @@ def test_bottom_up_order_needs_the_first_bits_of_one_level_only():
     orders, data = ("top_down", "bottom_up"), model.draw(2, 2)
     initial = {order: BitsBack(model, order).encode(data, 1600).initial_bits for order in orders}
     assert initial["top_down"] > 2.5 * initial["bottom_up"] > 0
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_first_bits_in_closed_form(depth):
+    """A value with normal error of spread s, in cells of width w, has log2(s sqrt(2 pi e) / w) bits.
+
+    BB-ANS takes those of all levels first. Bit-Swap gets the data's back before it takes the second level, and each
+    level's before it takes the next.
+    """
+    model, count, bits = Chain(depth, 4000), 4000, 12
+
+    def entropy(spread, width):
+        return count * np.log2(spread * np.sqrt(2 * np.pi * np.e) / width)
+
+    data, cell = model.draw(1, 6), 2 * REACH / 2**bits
+    lowest = entropy(model.recognise(depth - 1, data[0]).scale[0], cell)
+    other, pixels = entropy(np.sqrt(1 - model.a**2), cell), entropy(NOISE, 1)
+    found = {o: BitsBack(model, o, bits, grid=True).encode(data, depth * count) for o in ("bottom_up", "levels_first")}
+    swap, first = (packed.initial_bits for packed in found.values())
+    assert first == pytest.approx(lowest + (depth - 1) * other, rel=0.01)
+    assert swap == pytest.approx(lowest if depth == 1 else max(lowest, lowest - pixels + other), rel=0.01)
+    assert swap == first if depth == 1 else swap < first
+    nets = [sum(packed.net_bits) for packed in found.values()]
+    assert nets[0] == pytest.approx(nets[1], rel=0.02) and nets[0] == pytest.approx(evidence(data[0]), rel=0.01)
+
+
+def test_what_lies_beyond_a_grid_is_coded_all_the_same():
+    base, far = Gaussian(np.zeros(3), np.ones(3)), Gaussian(np.array([50.0, -1e7, 0.0]), np.array([0.1, 1e-9, 1e9]))
+    stack, grid = Stack(np.random.default_rng(1).integers(1, 2**32, 100, dtype=np.uint32)), Grid(12)
+    before = stack.words()
+    bins = grid.pop(stack, far, base)
+    assert bins[:2].tolist() == [4095, 0] and np.abs(grid.values(bins, base)).max() <= 8
+    grid.push(stack, bins, far, base)
+    assert np.array_equal(stack.words(), before)
 
 
 def test_finer_bins_cost_nothing_and_coarse_ones_do():

@@ -14,7 +14,7 @@ from scipy.special import ndtri
 from scipy.stats import kstest
 
 from core.codec import TesseraError
-from rec import quantiles, randomness_torch
+from rec import quantiles, randomness_fast, randomness_torch
 from rec.randomness import Key, coarse_normals, exponentials, normals, permutation, philox, signs, uniforms, words
 
 KEY = Key(42, 3, 5, 7)
@@ -151,3 +151,26 @@ def test_tensors_hold_the_same_bits(device: str) -> None:
         for name in ("coarse_normals", "signs"):
             found = getattr(randomness_torch, name)(KEY, *tensors, count)
             assert np.array_equal(found.cpu().numpy(), globals()[name](KEY, blocks, paths, count))
+
+
+@pytest.mark.parametrize("shape", [(1, 54), (3, 1), (2, 7), (5,), (0, 4)])
+@pytest.mark.parametrize("count", [1, 7, 64, 65, 999, 2048])
+def test_the_kernel_makes_the_same_bits(shape: tuple[int, ...], count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers of the compiled generator are those of NumPy, whatever the shape, and blocks and paths beyond 32 bits."""
+    if not randomness_fast.usable():
+        pytest.skip("there is no C++ compiler, or kernels are switched off")
+    rng, key = np.random.default_rng([count, len(shape)]), Key(2**32 - 1, 4095, 0, 2**20 - 1)
+    blocks, paths = rng.integers(0, 2**32, (*shape[:-1], 1)), rng.integers(0, 2**63, shape)
+    found = []
+    for least in (0, 2**62):
+        monkeypatch.setattr(randomness_fast, "LEAST", least)
+        found.append((coarse_normals(key, blocks, paths, count), signs(key, blocks, paths, count)))
+    for fast, plain in zip(*found, strict=True):
+        assert fast.dtype == plain.dtype == np.float32 and fast.shape == plain.shape == (*shape, count)
+        assert np.array_equal(fast, plain)
+
+
+def test_without_the_kernel_numpy_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(randomness_fast, "usable", lambda: False)
+    monkeypatch.setattr(randomness_fast, "levels", None)
+    assert coarse_normals(Key(1), np.arange(3), 0, 500).shape == (3, 500)

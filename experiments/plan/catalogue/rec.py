@@ -16,8 +16,10 @@ BLOCKS = {  # the largest blocks of latents of rvae_small that each coder takes;
     "mrc": 8,
     "sp_orc": 8,
     "orc": 4,
+    "ring_toss": 4,
     "sp_pfr": 4,
     "pfr": 2,
+    "ers": 2,
     "gprs": 1,
     "gprs_sample": 1,
     "gprs_dyadic": 1,
@@ -27,8 +29,6 @@ BLOCKS = {  # the largest blocks of latents of rvae_small that each coder takes;
     "grcs": 1,
     "grcd": 1,
     "plain_rejection": 1,
-    "ring_toss": 1,
-    "ers": 1,
 }
 
 
@@ -40,6 +40,28 @@ def _irec2_small(beta: float) -> Task:
     before = () if start is None else (f"train-irec2_small-{start}",)
     command = f"python -m rec train with method=irec2_small half=True params.beta={beta} {more}folder=runs/b{beta}"
     return training("rec", f"irec2_small-{beta}", command, "bsds500", folders, before)
+
+
+def _bitswap() -> Iterator[Task]:
+    """The Markov-chain VAE: training, files in both orders, what a long chain costs, chains of every method."""
+    folder, trained = "runs/bitswap_small", ["train-bitswap_small"]
+    yield training(
+        "rec",
+        "bitswap_small",
+        f"python -m rec train with method=bitswap_small half=True folder={folder}",
+        "cifar10_train",
+        ("checkpoints/bitswap_small", folder),
+    )
+    weights = f"weights={folder}"  # until they are shipped
+    for dataset in ("cifar10", "imagenet32", "kodak"):
+        yield lossless("rec", "bitswap_small", dataset, weights, trained)
+    for name, more in (("bb_ans", "params.order=bb_ans"), ("asymptotic", "rate=asymptotic"), ("ideal", "rate=ideal")):
+        yield lossless(
+            "rec", "bitswap_small", "cifar10", f"{weights} {more}", trained, f"bitswap_small-{name}-cifar10-lossless"
+        )
+    outputs = ["bits_back/*.json", "tables/bits_back_cifar10_first_1000_test.csv"]
+    command = f"python benchmarks/bits_back.py with limit=1000 {weights}"
+    yield made("rec", "bits_back", command, outputs, "cifar10", [*trained, "train-rvae_small"], DAY)
 
 
 def rec() -> Iterator[Task]:
@@ -95,5 +117,6 @@ def rec() -> Iterator[Task]:
                 minutes=WEEK,
             )
     yield curve("rec", "irec2_small", "kodak", after=[f"train-irec2_small-{beta}" for beta in BETAS], minutes=DAY)
+    yield from _bitswap()
     outputs = ["rec_overhead/*/*.json", "tables/rec_overhead_line.csv", "tables/rec_overhead_block.csv"]
     yield made("rec", "rec_overhead", "python benchmarks/rec_overhead.py", outputs, minutes=DAY)
