@@ -22,7 +22,7 @@ from benchmarks.figures.gallery import save_gallery
 from benchmarks.figures.usage import usage_figures
 from benchmarks.measure import meter
 from benchmarks.measure.provenance import processor
-from benchmarks.store import CellResult
+from benchmarks.store import CellResult, records
 from benchmarks.store.names import slug
 from benchmarks.tables.files import for_screen, to_files
 from core import checkpoint
@@ -47,7 +47,7 @@ PSNR = Axis("psnr", "PSNR", "dB")
 def vq_family_config() -> None:
     """Options (a Sacred config scope: each variable is one)."""
     methods = "vqvae,vqvae_ema,vqvae_rot,vqvae_cosine,vqvae_ec,simvq,rvq,pq,fsq,lfq,ifsq,bsq"
-    parts = "family,priors,sizes"  # tables to make: of the family, of the priors of one model, of RAQ's sizes
+    parts = "family,sizes"  # tables to make: of the family, of RAQ's sizes, and with priors of their seconds in one run
     dataset = "fashion_mnist"
     channels = 1  # of the models: 1 (each colour is a grey image of its own), or 3
     weights = "ours"  # or a folder of runs
@@ -104,7 +104,7 @@ def _family(config: Mapping[str, Any], outcome: Outcome) -> list[Path]:
 
 def _priors(config: Mapping[str, Any], outcome: Outcome) -> list[Path]:
     """The table of what each prior of the same codes costs, in bits and in seconds of this run."""
-    common, rows, title = _common(config), [], ""
+    common, rows, title, table = _common(config), [], "", records.Table(config["device"])
     images = [i.read() for i in open_dataset(config["dataset"], TIMED, config["data_root"])]
     for name, point in WITH_HYPERPRIOR.items():
         plain = None
@@ -126,7 +126,11 @@ def _priors(config: Mapping[str, Any], outcome: Outcome) -> list[Path]:
                     }
                 )
     caption = f"Priors of one model on {title}; {meter.time_note(config['device'])}"
-    return _table(pd.DataFrame(rows), _stem(config, title, "_priors"), caption) if rows else []
+    if not rows:
+        return []
+    frame = pd.DataFrame(rows)
+    print(for_screen(frame, caption))
+    return table.write(frame, config["results"], _stem(config, title, "_priors").name, caption)
 
 
 def _seconds(result: CellResult, config: Mapping[str, Any], images: Sequence[Image]) -> tuple[float, float]:

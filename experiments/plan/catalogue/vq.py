@@ -121,9 +121,17 @@ def vq() -> Iterator[Task]:
         "vqvae",
         "usage-vqvae",
         "python benchmarks/vqvae_table.py",
-        [f"tables/{first}{end}.csv" for end in ("", "_usage", "_seeds", "_priors", "_sizes")],
+        [f"tables/{first}{end}.csv" for end in ("", "_usage", "_seeds", "_sizes")],
         "fashion_mnist",
         [*names, *indices],
+    )
+    yield made(
+        "vqvae",
+        "speed-priors",
+        "python benchmarks/vqvae_table.py with parts=priors",
+        [f"tables/{first}_priors.csv"],
+        "fashion_mnist",
+        indices,
     )
     yield Task(
         "usage-whole-test",
