@@ -19,6 +19,8 @@ from core.modules import bias_of
 from core.pointwise import Gelu, gelu
 from qres import fused
 
+WIDEST = 10.0  # of a prior: its log-scale
+
 
 class Gaussian(NamedTuple):
     """A diagonal normal prior: mean and scale, both (B, z, h, w), float32."""
@@ -173,9 +175,13 @@ class Latent(nn.Module):
 
     @staticmethod
     def bounded(parameters: Tensor) -> Gaussian:
-        """The prior from the prior net's output (B, 2 z, h, w): means, then raw log-scales (which it bounds)."""
+        """The prior from the prior net's output (B, 2 z, h, w): means, then raw log-scales (which it bounds).
+
+        The lower bound is the paper's. The upper one, far beyond the largest scale that streams have a table for, is
+        ours: a scale that overflows makes the rate infinite, in coding and in training.
+        """
         mean, raw = parameters.chunk(2, dim=1)
-        return Gaussian(mean, torch.exp(F.softplus(raw + 2.3) - 2.3))
+        return Gaussian(mean, torch.exp(F.softplus(raw.clamp(max=WIDEST) + 2.3) - 2.3))
 
     def infer(self, f: Tensor, e: Tensor, condition: Tensor | None = None) -> Tensor:
         """The posterior mean (B, z, h, w) from proposed decoder features ``f`` and encoder features ``e``."""

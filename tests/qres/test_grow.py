@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,9 @@ import torch
 from core.codec import Adopts, TesseraError
 from core.registry import discover, make_method
 from qres.architectures import Architecture
+from qres.blocks import Latent
 from qres.grow import grow
+from qres.likelihood import train_log_likelihood
 from qres.network import QResVAE
 
 SMALL = Architecture(
@@ -91,6 +94,18 @@ def test_what_cannot_grow_is_said() -> None:
     ):
         with pytest.raises(TesseraError, match=words):
             grow(network(SMALL, 0), QResVAE(arch, 64, (16, 256)))
+
+
+def test_a_prior_that_drifts_stays_finite() -> None:
+    """In training nothing keeps a raw log-scale small where a latent is hardly used."""
+    raw = torch.tensor([-200.0, 0.0, 5.0, 60.0, 1e4]).view(1, 5, 1, 1)
+    prior = Latent.bounded(torch.cat([raw, raw], dim=1))
+    assert prior.scale.isfinite().all() and float(prior.scale[0, 2]) == pytest.approx(math.exp(5), rel=1e-3)
+    assert train_log_likelihood(raw.clamp(-50, 50), prior.scale, 1.0).isfinite().all()
+    small = network(SMALL, 0)
+    with torch.no_grad():
+        small.get_parameter("decoder.dec_blocks.2.prior.c4.bias")[3:] = 1e4
+    assert all(map(math.isfinite, wholly(small, 64.0)))
 
 
 def test_the_published_blocks_take_the_small_models_weights_and_their_own() -> None:
