@@ -200,7 +200,7 @@ class Trainer:
         self.model.load_state_dict(self.average.state_dict())
         if parallel.is_main():
             print(
-                f"note: {STUCK} steps in a row were not taken; from step {self.step + 1} on with the averaged weights."
+                f"note: {STUCK} steps in a row were not taken: from step {self.step + 1} on with the averaged weights."
             )
 
     def _clip(self) -> float:

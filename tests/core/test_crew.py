@@ -76,7 +76,12 @@ def test_a_worker_that_dies_is_an_answer_and_an_error_is_raised():
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_workers_end_with_whoever_began_them(tmp_path, number):
-    code = "import os, sys, time\nfrom pathlib import Path\nfrom functools import partial\nfrom core import crew\n"
+    code = (
+        "import os, signal, sys, time\nfrom pathlib import Path\nfrom functools import partial\nfrom core import crew\n"
+    )
+    code += (
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background of a shell ignores it
+    )
     code += "def work(name):\n    Path(name).write_text(str(os.getpid()))\n    time.sleep(600)\n"
     code += f"list(crew.each([partial(work, f'{tmp_path}/{{i}}') for i in range(2)], 2))"
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.DEVNULL)

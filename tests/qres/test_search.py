@@ -143,7 +143,7 @@ def test_a_conditional_network_that_cannot_be_folded(monkeypatch):
         def at_lambda(self):
             raise AssertionError("not of this kind")
 
-    codec, image = shipped(), picture(64, 64)
+    codec, image = shipped(), picture(64, 96)
     monkeypatch.setattr(codec.model, "__class__", Other)
     stream = codec.searching(30).compress(image)
     assert cost(codec, image, stream) < cost(codec, image, codec.compress(image))

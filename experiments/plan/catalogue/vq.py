@@ -109,30 +109,11 @@ def vq() -> Iterator[Task]:
                 training("vqvae", f"{stem}-seed{seed}", command, "fashion_mnist_train", folders, minutes=120)
             )
     yield from trained
-    names, first = [task.name for task in trained], "vqvae_fashion_mnist_first_1000_test"
+    names = [task.name for task in trained]
     for method in CODEBOOKS:
         mine = [name for name in names if name.startswith(f"train-{method}")]
         yield curve("vqvae", method, "fashion_mnist", "limit=1000", after=mine)
-    found = list(_indices())
-    yield from found
-    indices = [task.name for task in found if task.stage == "train"]
-    yield from _colour()
-    yield made(
-        "vqvae",
-        "usage-vqvae",
-        "python benchmarks/vqvae_table.py",
-        [f"tables/{first}{end}.csv" for end in ("", "_usage", "_seeds", "_sizes")],
-        "fashion_mnist",
-        [*names, *indices],
-    )
-    yield made(
-        "vqvae",
-        "speed-priors",
-        "python benchmarks/vqvae_table.py with parts=priors",
-        [f"tables/{first}_priors.csv"],
-        "fashion_mnist",
-        indices,
-    )
+    yield from _tables(names)
     yield Task(
         "usage-whole-test",
         "evaluate",
@@ -152,6 +133,30 @@ def vq() -> Iterator[Task]:
             ("paper", "vecvq"),
             minutes=DAY,
         )
+
+
+def _tables(names: Sequence[str]) -> Iterator[Task]:
+    """Priors and codebooks of any size, the family in colour, and the tables of all."""
+    first, found = "vqvae_fashion_mnist_first_1000_test", list(_indices())
+    yield from found
+    indices = [task.name for task in found if task.stage == "train"]
+    yield from _colour()
+    yield made(
+        "vqvae",
+        "usage-vqvae",
+        "python benchmarks/vqvae_table.py",
+        [f"tables/{first}{end}.csv" for end in ("", "_usage", "_seeds", "_sizes")],
+        "fashion_mnist",
+        [*names, *indices],
+    )
+    yield made(
+        "vqvae",
+        "speed-priors",
+        "python benchmarks/vqvae_table.py with parts=priors",
+        [f"tables/{first}_priors.csv"],
+        "fashion_mnist",
+        indices,
+    )
 
 
 def _indices() -> Iterator[Task]:
