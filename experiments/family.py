@@ -46,6 +46,19 @@ class Offer:
     commands: Mapping[str, Command] = field(default_factory=dict)
 
 
+GREY, TINY = ("fashion_mnist", "mnist"), ("cifar10", "imagenet32")  # how the names of data sets begin
+
+
+def given(words: Sequence[str]) -> dict[str, str]:
+    """The options on a command line, as they are written."""
+    return {name: value for name, equals, value in (word.partition("=") for word in words) if equals}
+
+
+def colour_crop(data: str) -> int | None:
+    """The crop for training on a data set in colour, by its name: whole small pictures, or 128 pixels; None if grey."""
+    return None if data.startswith(GREY) else 32 if data.startswith(TINY) else 128
+
+
 COMMANDS = {
     "train": Command("experiments.train"),
     "evaluate": Command("experiments.evaluate"),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from core.codec import TesseraError
 from core.registry import unknown
-from experiments.family import Command, Offer
+from experiments.family import Command, Offer, colour_crop, given
 
 METHODS = {
     "vq": "llvq_vq",
@@ -41,25 +41,25 @@ def offer(words: Sequence[str]) -> Offer:
 
 def translated(words: Sequence[str]) -> list[str]:
     """The command line with ``quantizer`` and ``reproduce`` replaced by options that every family has."""
-    given = {name: value for name, equals, value in (word.partition("=") for word in words) if equals}
-    quantizer, flag = given.pop("quantizer", None), given.pop("reproduce", "False").capitalize()
+    named = given(words)
+    quantizer, flag = named.pop("quantizer", None), named.pop("reproduce", "False").capitalize()
     if quantizer is not None and quantizer not in METHODS:
         raise unknown("quantizer", quantizer, METHODS)
-    if quantizer is not None and "method" in given:
+    if quantizer is not None and "method" in named:
         raise TesseraError("quantizer=... and method=... name the same thing: give one of them.")
     if flag not in ("True", "False"):
         raise TesseraError(f"reproduce={flag} must be True or False.")
-    method = METHODS.get(quantizer or "", given.get("method", str(DEFAULTS["method"])))
-    options = {"method": method} | _data(given, method, "train" in words[1:2], flag == "True")
+    method = METHODS.get(quantizer or "", named.get("method", str(DEFAULTS["method"])))
+    options = {"method": method} | _data(named, method, "train" in words[1:2], flag == "True")
     left = [word for word in words if not word.startswith(("quantizer=", "reproduce="))]
-    return [*left, *(f"{k}={v}" for k, v in options.items() if k not in given)] if "with" in left else left
+    return [*left, *(f"{k}={v}" for k, v in options.items() if k not in named)] if "with" in left else left
 
 
-def _data(given: Mapping[str, str], method: str, training: bool, published: bool) -> dict[str, object]:
+def _data(options_given: Mapping[str, str], method: str, training: bool, published: bool) -> dict[str, object]:
     """What follows from the data set: the backbone, and for training the crop or the whole published recipe."""
-    named = given.get("dataset", str(DEFAULTS["dataset"]))
+    named = options_given.get("dataset", str(DEFAULTS["dataset"]))
     data = next((known for known in PUBLISHED if named.startswith(known)), None)
-    colour = training and data is None  # photographs, with the backbone for faces
+    colour = colour_crop(named) if training and data is None else None  # with the backbone for faces
     options: dict[str, object] = {}
     if (data or colour) and method.startswith(("llvq_", "lattice_")):
         options["params.backbone"] = data or "celeba"
@@ -68,7 +68,7 @@ def _data(given: Mapping[str, str], method: str, training: bool, published: bool
     if published and not (data and method.startswith("llvq_")):
         raise TesseraError(f"reproduce=True is for the paper's quantisers and data sets, not {method} on {named}.")
     epoch, batch, crop = PUBLISHED[data or "fashion_mnist"]
-    options["crop"] = 128 if colour else crop
+    options["crop"] = colour or crop
     if published:
         options |= {"steps": EPOCHS * epoch, "batch": batch, "lr": 1e-3, "schedule": f"constant:{epoch}"}
         options |= {"warmup": 0, "ema": 0.0, "clip": 1e9}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.family import Command, Offer
+from experiments.family import Command, Offer, colour_crop, given
 
 MCQUIC = dict.fromkeys(("dataset", "sizes"), Command("experiments.families.mcquic"))
 # Published: learning rate 1e-3 sqrt(8) / 8 for a batch of 8, two cycles of 1000 epochs, warm-up of two epochs; here an
@@ -24,7 +24,6 @@ IMAGES = {
     "ema": 0.99,
     "save_every": 250,
 }  # what replaces the defaults of commands on images
-GREY, TINY = ("fashion_mnist", "mnist"), ("cifar10", "imagenet32")  # how the names of data sets begin
 
 PHOTOGRAPHS = {"method": "mcquic_small", "crop": 128, "batch": 8, "lr": 1e-3, "warmup": 100, "clip": 1.0, "ema": 0.995}
 
@@ -47,13 +46,12 @@ def _suited(words: Sequence[str]) -> list[str]:
 
     Pictures in colour are learned as such: whole where they are of one small size, else in crops of 128 pixels.
     """
-    given = {name: value for name, equals, value in (word.partition("=") for word in words) if equals}
-    data = given.get("dataset", str(IMAGES["dataset"]))
-    if data.startswith(GREY):
+    named = given(words)
+    crop = colour_crop(named.get("dataset", str(IMAGES["dataset"])))
+    if crop is None:
         return list(words)
-    small = data.startswith(TINY)
-    options = {"crop": 32 if small else 128, "turns": not small, "params.channels": 3}
-    return [*words, *(f"{name}={value}" for name, value in options.items() if name not in given)]
+    options = {"crop": crop, "turns": crop == 128, "params.channels": 3}
+    return [*words, *(f"{name}={value}" for name, value in options.items() if name not in named)]
 
 
 def _for_images(words: Sequence[str]) -> bool:

@@ -40,6 +40,8 @@ def start_config() -> None:
 
 def start(config: Mapping[str, Any], run: Any) -> int:
     """Fit, and write the weights as whole numbers of 1/256."""
+    if config["steps"] < 1:
+        raise TesseraError(f"steps={config['steps']} must be at least 1.")
     images = training_set(config["dataset"], config["data_root"]).images
     draw, size = np.random.default_rng(config["seed"]), int(config["size"])
     now = fit.fresh(config["seed"]) if config["init"] is None else _read(config["init"])

@@ -92,6 +92,8 @@ def preemption(config: Mapping[str, Any], run: Any) -> int:
     """Run both, print, write the table and the record; returns the exit code."""
     if sys.platform != "linux":
         raise TesseraError("a full disk is played with prlimit, which this system lacks: run it on Linux.")
+    if config["steps"] < 1:
+        raise TesseraError(f"steps={config['steps']} must be at least 1.")
     table = records.Table(sacred_run=str(run._id or ""))
     with tempfile.TemporaryDirectory(prefix="tessera-preemption-") as name:
         folder = Path(name)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from core.codec import TesseraError
+from experiments import family
+from experiments.families import lattice, vq
 from experiments.request import Asked, Evaluation
 from experiments.wiring import default_params
 
@@ -40,3 +42,29 @@ def test_options_that_a_command_does_not_have_are_as_by_default():
 def test_several_methods_go_with_neither_points_nor_parameters(wrong):
     with pytest.raises(TesseraError, match="run it by itself"):
         Evaluation.of({**CONFIG, **wrong, "methods": "png,jpeg"})
+
+
+@pytest.mark.parametrize(
+    ("data", "crop", "backbone"),
+    [
+        ("cifar10", 32, "celeba"),
+        ("photos", 128, "celeba"),
+        ("folder:mine", 128, "celeba"),
+        ("celeba_train", 128, "celeba"),
+    ],
+)
+def test_training_on_pictures_in_colour(data, crop, backbone):
+    words = ["train", "with", f"dataset={data}"]
+    named = family.given(vq.offer(["vq", *words, "method=vqvae"]).words)
+    assert (named["crop"], named["params.channels"], named["turns"]) == (str(crop), "3", str(crop == 128))
+    own = family.given(vq.offer(["vq", *words, "method=vqvae", "crop=16", "params.channels=1"]).words)
+    assert (own["crop"], own["params.channels"]) == ("16", "1")
+    named = family.given(lattice.translated(["lattice", *words, "method=llvq_vq"]))
+    assert named["params.backbone"] == backbone and named["crop"] == ("148" if data.startswith("celeba") else str(crop))
+
+
+def test_training_on_grey_pictures_keeps_the_defaults():
+    words = ["train", "with", "dataset=fashion_mnist"]
+    assert vq.offer(["vq", *words, "method=vqvae"]).words == ["vq", *words, "method=vqvae"]
+    named = family.given(lattice.translated(["lattice", *words, "method=llvq_vq"]))
+    assert (named["params.backbone"], named["crop"]) == ("fashion_mnist", "28")
