@@ -73,9 +73,7 @@ def run(
             return 0
         try:
             body(options(script, defaults, words))
-        except BrokenPipeError:
-            raise
-        except (TesseraError, OSError) as error:
+        except (TesseraError, OSError) as error:  # a closed pipe is raised again, for ``piped``
             print(f"error: {error if isinstance(error, TesseraError) else no_room(error)}", file=sys.stderr)
             return 2
         return 0

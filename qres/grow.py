@@ -81,7 +81,8 @@ def _pairs(small: QResVAE, large: QResVAE, path: str) -> Iterator[tuple[nn.Modul
         yield from zip(had, modules, strict=False)
         for module in modules[len(had) :]:
             _silence(module)
-        old.update({kind: had[len(modules) :]} if len(had) > len(modules) else {})
+        if len(had) > len(modules):
+            old[kind] = had
     if old:
         layers = ", ".join(f"{kind} at stride {stride}" for kind, stride in old)
         raise TesseraError(f"these weights have layers that the larger network has no place for: {layers}.")
@@ -137,9 +138,7 @@ def _shuffled(old: nn.Sequential, new: nn.Sequential) -> Tensor:
 def _residual(old: CNX, new: CNX, modulate: _Modulation) -> None:
     width, wider = len(old.norm.weight), len(new.norm.weight)
     channels = _copies(width, wider)
-    margin = (new.conv_dw.kernel_size[0] - old.conv_dw.kernel_size[0]) // 2
-    new.conv_dw.weight.copy_(nn.functional.pad(old.conv_dw.weight[channels], (margin,) * 4))
-    bias_of(new.conv_dw).copy_(bias_of(old.conv_dw)[channels])
+    _linear(old.conv_dw, new.conv_dw)
     for source, target in ((old.norm.weight, new.norm.weight), (old.norm.bias, new.norm.bias), (old.gamma, new.gamma)):
         target.copy_(source[channels])
     for name in ("fc1", "fc2"):

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 CHUNK = 2**21  # masses held at once
-REACH = (
-    8.0  # standard deviations of the base from the middle of a grid to its ends; what lies beyond is in the last bin
-)
+REACH = 8.0  # standard deviations of the base from the middle of a grid to its ends; the last bin has what is beyond
 
 
 class Bins(Protocol):

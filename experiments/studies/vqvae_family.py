@@ -20,7 +20,7 @@ from benchmarks.figures import paper
 from benchmarks.figures.figure import Axis, Figure, Series
 from benchmarks.figures.gallery import save_gallery
 from benchmarks.figures.usage import usage_figures
-from benchmarks.measure import meter
+from benchmarks.measure import meter, single
 from benchmarks.measure.provenance import processor
 from benchmarks.store import CellResult, records
 from benchmarks.store.names import slug
@@ -137,13 +137,10 @@ def _seconds(result: CellResult, config: Mapping[str, Any], images: Sequence[Ima
     """Seconds to encode and to decode an image, the mean over some."""
     method = make_method(result.cell.method, result.cell.variant).at(result.cell.point)
     codec, device = checkpoint.opened(method, config["weights"], config["device"])[0], config["device"]
-    codec.decompress(codec.compress(images[0]))
-    started = meter.clock(device)
-    streams = [codec.compress(image) for image in images]
-    between = meter.clock(device)
-    for stream in streams:
-        codec.decompress(stream)
-    return (between - started) / len(images), (meter.clock(device) - between) / len(images)
+    single.round_trip(codec, images[0], "the first image", device)  # warm-up
+    seconds = [single.round_trip(codec, image, f"image {i}", device)[2:] for i, image in enumerate(images)]
+    encode, decode = np.mean(seconds, axis=0)
+    return float(encode), float(decode)
 
 
 def _sizes(config: Mapping[str, Any], outcome: Outcome) -> list[Path]:
